@@ -1,0 +1,35 @@
+# Everything a newcomer needs: `make demo` and `make test`. Both can be repeated, and offline once installed.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: help demo test check deploy browser numbers
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
+	@touch $(STAMP)
+
+demo: $(STAMP) ## install, run the quickstart, say where its report is
+	$(BIN)/fedjourney run configs/quickstart.toml
+
+test: $(STAMP) ## the fast tests
+	$(BIN)/python -m pytest -q
+
+check: $(STAMP) ## format, lint, types, fast tests: the same line as in CI
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q
+
+deploy: $(STAMP) ## real SuperLink, SuperNodes and Flower's simulation, on loopback
+	$(BIN)/python -m pytest -q -m deploy
+
+browser: $(STAMP) ## the report page in headless Chromium
+	$(BIN)/python -m pytest -q -m browser
+
+numbers: $(STAMP) ## check every config's number (long; not in CI)
+	$(BIN)/python -m pytest -q -m numbers

@@ -1,0 +1,158 @@
+"""The command line: each command is a few lines over a function that can be called from Python."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fedjourney import __version__
+from fedjourney.errors import FedjourneyError
+
+USER_MISTAKE = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status: 0 well, 2 a user's mistake, 130 interrupted."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return int(parsed.function(parsed) or 0)
+    except FedjourneyError as error:
+        print(f"fedjourney: {error}", file=sys.stderr)
+        return USER_MISTAKE
+    except BrokenPipeError:  # `fedjourney list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fedjourney",
+        description="Federated learning, simulated: one file, many clients, one result you can trust.",
+        epilog="Begin with: fedjourney run configs/quickstart.toml",
+    )
+    parser.add_argument("--version", action="version", version=f"fedjourney {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    run = commands.add_parser("run", help="run an experiment", description="Run an experiment from its beginning.")
+    run.add_argument("config", metavar="CONFIG", help="the experiment, a TOML file")
+    _settings(run)
+    run.add_argument("--data-dir", metavar="DIR", help="root of data sets, looked at first (or FEDJOURNEY_DATA)")
+    run.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/<name>-<time>)")
+    run.add_argument("--engine", metavar="NAME", help="how clients are computed; never changes the result")
+    _screen(run)
+    run.set_defaults(function=_run)
+
+    resume = commands.add_parser("resume", help="go on with an interrupted run")
+    resume.add_argument("run", metavar="RUN", help="its folder")
+    resume.add_argument("--data-dir", metavar="DIR", help="root of data sets, looked at first (or FEDJOURNEY_DATA)")
+    _screen(resume)
+    resume.set_defaults(function=_resume)
+
+    report = commands.add_parser("report", help="write the report page of one run, or of several together")
+    report.add_argument("runs", metavar="RUN", nargs="+", type=Path)
+    report.add_argument("--out", metavar="FILE", type=Path, help="default: report.html in the (first) run's folder")
+    report.set_defaults(function=_report)
+
+    listing = commands.add_parser("list", help="list what can be named in a config")
+    listing.add_argument("kind", metavar="KIND", nargs="?", help="data, partition, model, task, update, …")
+    listing.set_defaults(function=_list)
+
+    show = commands.add_parser("show", help="print the resolved experiment, every default written out")
+    show.add_argument("config", metavar="CONFIG")
+    _settings(show)
+    show.set_defaults(function=_show)
+    return parser
+
+
+def _settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        metavar="TABLE.KEY=VALUE",
+        action="append",
+        default=[],
+        help="override one setting (repeatable)",
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="short for --set experiment.seed=N")
+
+
+def _screen(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as one object on the last line")
+    parser.add_argument("--quiet", action="store_true", help="print nothing while it runs")
+
+
+def _load(parsed: argparse.Namespace, engine: str | None = None) -> Any:
+    from fedjourney import config
+
+    overrides = list(parsed.set)
+    if parsed.seed is not None:
+        overrides.append(f"experiment.seed={parsed.seed}")
+    if engine:
+        overrides.append(f"engine.name={engine}")
+    return config.load(parsed.config, overrides)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    experiment = _load(parsed, parsed.engine)
+    from fedjourney.experiment import run
+
+    return _shown(parsed, lambda watch: run(experiment, parsed.out, data_dir=parsed.data_dir, watch=watch), experiment)
+
+
+def _resume(parsed: argparse.Namespace) -> int:
+    from fedjourney import config
+    from fedjourney.experiment import resume
+
+    file = Path(parsed.run) / "experiment.toml"
+    experiment = config.load(file) if file.is_file() else None
+    return _shown(parsed, lambda watch: resume(parsed.run, data_dir=parsed.data_dir, watch=watch), experiment)
+
+
+def _shown(parsed: argparse.Namespace, compute: Any, experiment: Any) -> int:
+    """Compute under a screen; tell where the result is, or how to go on."""
+    from fedjourney.screen import screen
+
+    with screen(experiment, quiet=parsed.quiet, plain=parsed.json) as shown:
+        try:
+            result = compute(shown.round)
+        except KeyboardInterrupt:
+            shown.interrupted()
+            return INTERRUPTED
+    shown.finished(result)
+    if parsed.json:
+        print(json.dumps(result.summary))
+    return 0
+
+
+def _report(parsed: argparse.Namespace) -> int:
+    from fedjourney.report import write_report
+
+    print(write_report(parsed.runs, parsed.out))
+    return 0
+
+
+def _list(parsed: argparse.Namespace) -> int:
+    from fedjourney import plugins
+    from fedjourney.errors import ConfigError, nearest
+
+    if parsed.kind is not None and parsed.kind not in plugins.KINDS:
+        kinds = ", ".join(plugins.KINDS)
+        raise ConfigError(f'list: no kind "{parsed.kind}". There are: {kinds}.{nearest(parsed.kind, plugins.KINDS)}')
+    for kind in [parsed.kind] if parsed.kind else plugins.KINDS:
+        lines = plugins.described(kind)
+        print(f"{kind}")
+        for name, line in lines.items():
+            print(f"  {name:<{max(map(len, lines), default=0)}}  {line}")
+    return 0
+
+
+def _show(parsed: argparse.Namespace) -> int:
+    print(_load(parsed).text(), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""An experiment: one TOML file, checked to the last key before any work."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt
+
+from fedjourney import plugins
+from fedjourney.errors import ConfigError, nearest
+
+TABLES = (
+    "experiment",
+    "data",
+    "partition",
+    "model",
+    "task",
+    "update",
+    "transform",
+    "strategy",
+    "numerics",
+    "engine",
+)
+PLUGIN_TABLES = ("data", "partition", "model", "task", "update", "strategy", "engine")
+
+EXPERIMENT: dict[str, tuple[Any, Any]] = {
+    "name": (str, "experiment"),
+    "seed": (Annotated[int, Ge(0)], 0),
+    "rounds": (Annotated[int, Ge(1)], 10),
+    "evaluate_every": (Annotated[int, Ge(0)], 1),  # rounds; 0 = only at the end
+    "cohort": (int | float, 1.0),  # a whole number of clients, or a fraction of them in (0, 1]
+    "min_replies": (Annotated[int, Ge(1)], 1),
+    "timeout": (Annotated[float, Gt(0)] | Annotated[int, Gt(0)], 3600.0),  # seconds a round may take
+    "holdout": (Annotated[float, Ge(0)], 0.1),  # share of each shard kept for the client's own evaluation
+}
+NUMERICS: dict[str, tuple[Any, Any]] = {
+    "dtype": (Literal["float32", "float64"], "float32"),
+    "device": (Literal["cpu"], "cpu"),
+    "threads": (Annotated[int, Ge(1)], 1),
+}
+ENGINE_OF_BITS = ("engine",)
+"""Tables that may differ between a run and its resumption, or between machines: they decide no bits."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A checked experiment: every table resolved, every default written out.
+
+    Attributes:
+        tables: name of table -> its resolved options (`transform`: a list of tables).
+        base_dir: folder of the file, against which relative paths in `[data]` are read.
+    """
+
+    tables: dict[str, Any]
+    base_dir: Path = field(default_factory=Path, compare=False)
+
+    def __getitem__(self, table: str) -> Any:
+        """Return a resolved table."""
+        return self.tables[table]
+
+    @property
+    def seed(self) -> int:
+        """The seed every draw is derived from."""
+        return int(self.tables["experiment"]["seed"])
+
+    @property
+    def rounds(self) -> int:
+        """The number of rounds."""
+        return int(self.tables["experiment"]["rounds"])
+
+    def text(self) -> str:
+        """Return the resolved experiment as TOML, which can be run again."""
+        import tomli_w
+
+        return tomli_w.dumps({key: value for key, value in self.tables.items() if value != []})
+
+    def bits(self) -> dict[str, Any]:
+        """Return the tables that decide bits: all but `[engine]`."""
+        return {key: value for key, value in self.tables.items() if key not in ENGINE_OF_BITS}
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read and check an experiment file.
+
+    Args:
+        path: the TOML file.
+        overrides: `table.key=value`, the value as TOML (text may stand without quotes).
+
+    Raises:
+        ConfigError: with file, table, key, what was expected and what was got.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = nearest(path.name, [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else [])
+        raise ConfigError(f"{path}: no such file. Expected an experiment in TOML.{near}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text ({error}). Expected an experiment in TOML.") from None
+    return parse(text, overrides, where=f"{path}: ", base_dir=path.resolve().parent)
+
+
+def parse(text: str, overrides: Sequence[str] = (), *, where: str = "", base_dir: Path | None = None) -> Experiment:
+    """Check an experiment given as TOML text (see `load`)."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where}not valid TOML: {error}.") from None
+    for override in overrides:
+        _override(raw, override)
+    for key, value in raw.items():
+        if key not in TABLES:
+            raise ConfigError(f"{where}unknown table [{key}]. There are: {', '.join(TABLES)}.{nearest(key, TABLES)}")
+        wanted = list if key == "transform" else dict
+        if not isinstance(value, wanted):
+            written = "[[transform]]" if key == "transform" else f"[{key}]"
+            raise ConfigError(f"{where}{key}: expected a table {written}, got {value!r}.")
+    tables: dict[str, Any] = {}
+    for key in TABLES:
+        table = raw.get(key, DEFAULTS.get(key, {}))
+        if key == "experiment":
+            tables[key] = plugins.check_fields(EXPERIMENT, table, f"{where}[experiment]")
+        elif key == "numerics":
+            tables[key] = plugins.check_fields(NUMERICS, table, f"{where}[numerics]")
+        elif key == "transform":
+            tables[key] = [_transform(one, where) for one in table]
+        elif key == "update" and not _reads_update(raw, where):
+            if key in raw:
+                name = raw["strategy"]["name"]
+                raise ConfigError(
+                    f'{where}[update] is set, but strategy "{name}" does not use it: its clients take no '
+                    "gradient steps. Remove [update]."
+                )
+        else:
+            if key not in raw and key not in DEFAULTS:
+                raise ConfigError(
+                    f"{where}[{key}] is missing. Add it with a name; there are: {', '.join(plugins.names(key))}."
+                )
+            tables[key] = plugins.resolve(key, table, where)
+    _check_together(tables, where)
+    return Experiment(tables, base_dir or Path.cwd())
+
+
+DEFAULTS: Mapping[str, Any] = {
+    "experiment": {},
+    "partition": {"name": "iid"},
+    "task": {"name": "classification"},
+    "update": {"name": "sgd"},
+    "transform": [],
+    "strategy": {"name": "fedavg"},
+    "numerics": {},
+    "engine": {"name": "local"},
+}
+
+
+def _reads_update(raw: dict[str, Any], where: str) -> bool:
+    """Return whether the strategy uses `[update]` at all."""
+    strategy = plugins.resolve("strategy", raw.get("strategy", DEFAULTS["strategy"]), where)
+    return bool(getattr(plugins.load("strategy", strategy["name"]), "uses_update", True))
+
+
+def _transform(table: Any, where: str) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where}[[transform]]: expected a table with a name, got {table!r}.")
+    return plugins.resolve("transform", table, where)
+
+
+def _check_together(tables: dict[str, Any], where: str) -> None:
+    experiment = tables["experiment"]
+    cohort, place = experiment["cohort"], f"{where}[experiment] "
+    if isinstance(cohort, bool) or cohort <= 0 or (isinstance(cohort, float) and cohort > 1):
+        raise ConfigError(
+            f"{place}cohort: expected a number of clients (1, 2, …) or a fraction in (0, 1], got {cohort!r}."
+        )
+    if experiment["holdout"] >= 1:
+        raise ConfigError(f"{place}holdout: expected a share below 1, got {experiment['holdout']!r}.")
+    experiment["timeout"] = float(experiment["timeout"])
+
+
+def cohort_size(experiment: Experiment, clients: int) -> int:
+    """Return the number of clients asked each round.
+
+    Raises:
+        ConfigError: more are wanted than there are, or than `min_replies` allows.
+    """
+    table = experiment["experiment"]
+    wanted = table["cohort"]
+    size = max(1, round(wanted * clients)) if isinstance(wanted, float) else int(wanted)
+    if size > clients:
+        raise ConfigError(
+            f"[experiment] cohort: expected at most the {clients} clients of [partition], got {size}. "
+            "Lower cohort, or raise the number of clients."
+        )
+    if table["min_replies"] > size:
+        raise ConfigError(
+            f"[experiment] min_replies: expected at most the cohort of {size}, got {table['min_replies']}. "
+            "No round could ever count."
+        )
+    return size
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    path, equals, value = override.partition("=")
+    parts = [part.strip() for part in path.split(".")]
+    if not equals or len(parts) != 2 or not all(parts):
+        raise ConfigError(f"--set: expected table.key=value, got {override!r}. Example: --set experiment.rounds=5")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    table, key = parts
+    if table not in TABLES or table == "transform":
+        usable = [name for name in TABLES if name != "transform"]
+        raise ConfigError(
+            f"--set {override}: no table [{table}]. There are: {', '.join(usable)}.{nearest(table, usable)}"
+        )
+    target = raw.setdefault(table, dict(DEFAULTS.get(table, {})))
+    if not isinstance(target, dict):
+        raise ConfigError(f"--set {override}: [{table}] is not a table in this file.")
+    target[key] = parsed

@@ -1,0 +1,68 @@
+"""Data sets: one plug-in per file, each a function `(source, /, *, options) -> Dataset`.
+
+Train, validation and test are split here, before anything is partitioned; strategies never see test.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedjourney.tensors import Tensors
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Aligned examples: every tensor of `x` and `y` has the same first dimension [n, …]."""
+
+    x: Tensors
+    y: Tensors
+
+    def __len__(self) -> int:
+        """Return the number of examples n."""
+        return len(next(iter(self.x.values())))
+
+    def take(self, rows: torch.Tensor) -> "Examples":
+        """Return the examples at `rows` [m], in that order."""
+        return Examples({k: v[rows] for k, v in self.x.items()}, {k: v[rows] for k, v in self.y.items()})
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data plug-in may look.
+
+    Attributes:
+        data_dir: a root that is looked at first for data sets in the hub's layout, or None.
+        cache_dir: where decoded tensors may be kept.
+        seed: decides splits.
+        base_dir: relative paths in options are relative to this folder (the config file's).
+    """
+
+    data_dir: Path | None
+    cache_dir: Path
+    seed: int
+    base_dir: Path
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A decoded data set, split before it is partitioned.
+
+    Attributes:
+        name: what reports call it.
+        train, validation, test: examples; validation may be empty (0 rows) where the config says so.
+        columns: for each column a partition may use, one value per train example, [n_train].
+        classes: number of classes (or characters of the vocabulary).
+        fingerprint: sha256 over everything that shaped the examples.
+        vocabulary: the characters, in the order of their codes, for text.
+    """
+
+    name: str
+    train: Examples
+    validation: Examples
+    test: Examples
+    columns: dict[str, np.ndarray]
+    classes: int
+    fingerprint: str
+    vocabulary: str = ""

@@ -1,0 +1,28 @@
+"""The reference engine."""
+
+from collections.abc import Iterable, Iterator
+
+from flwr.app import Message, RecordDict
+
+from fedjourney import messages as records
+from fedjourney.client import ClientSide, Plan
+from fedjourney.engines import InProcessGrid, Where
+from fedjourney.storage import ClientStates
+
+
+class _Serial(InProcessGrid):
+    def __init__(self, plan: Plan, where: Where) -> None:
+        super().__init__()
+        self._side = ClientSide(plan, ClientStates(where.states))
+
+    def compute(self, messages: Iterable[Message], timeout: float | None) -> Iterator[tuple[Message, RecordDict]]:
+        """Answer one after the other; a client that never returns cannot be cut off here."""
+        for message in messages:
+            shared, row, ask = records.read_ask(message.content)
+            answer = self._side.answer(message.metadata.message_type, shared, row, ask)
+            yield message, records.write_answer(ask, answer)
+
+
+def serial(plan: Plan, where: Where, /) -> InProcessGrid:
+    """One client after the other in this process: the reference, and a breakpoint in a client stops."""
+    return _Serial(plan, where)

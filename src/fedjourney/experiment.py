@@ -1,0 +1,349 @@
+"""THE MAIN PATH, read this first: an experiment, a Flower grid, a run folder.
+
+load → plan (data, shards, task, strategy) → engine → serve: Flower's `Strategy.start` → records, digest
+"""
+
+import json
+import logging
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import flwr
+import torch
+from flwr.app import ArrayRecord, Context, MetricRecord
+from flwr.serverapp import Grid
+
+import fedjourney
+from fedjourney import config, plugins, results
+from fedjourney.client import Plan, plan, torch_threads
+from fedjourney.config import Experiment
+from fedjourney.engines import InProcessGrid, Where
+from fedjourney.errors import RunError
+from fedjourney.flower import FlowerStrategy, RoundRecord, roll_call
+from fedjourney.results import Checkpoint, Recorder, Result
+from fedjourney.seeds import seed_for
+from fedjourney.storage import write_atomically
+
+Watch = Callable[[dict[str, Any]], None]
+
+
+def run(
+    experiment: Experiment,
+    out: str | Path | None = None,
+    *,
+    data_dir: str | Path | None = None,
+    watch: Watch | None = None,
+) -> Result:
+    """Run an experiment from its beginning.
+
+    Args:
+        experiment: from `load`.
+        out: the run's folder, new or empty; default `runs/<name>-<time>`.
+        data_dir: root of data sets, looked at first (default: FEDJOURNEY_DATA).
+        watch: called after every round with its row of `rounds.jsonl`.
+
+    Raises:
+        FedjourneyError: the experiment, its data or its folder cannot be used; before any work.
+    """
+    built = plan(experiment, _root(data_dir))
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder = Path(out) if out is not None else _unused(Path("runs") / f"{experiment['experiment']['name']}-{stamp}")
+    create(folder, built)
+    return _compute(built, folder, _root(data_dir), watch)
+
+
+def resume(folder: str | Path, *, data_dir: str | Path | None = None, watch: Watch | None = None) -> Result:
+    """Go on with a run that was interrupted, to the same bits as if it never had been.
+
+    Raises:
+        FedjourneyError: no run is there, or its configuration or data have changed.
+    """
+    folder = Path(folder)
+    if not (folder / "experiment.toml").is_file():
+        raise RunError(f"{folder}: expected a run folder with experiment.toml, found none. Name one of runs/.")
+    experiment = config.load(folder / "experiment.toml")
+    kept = json.loads((folder / "run.json").read_text()) if (folder / "run.json").is_file() else {}
+    experiment = Experiment(experiment.tables, Path(kept.get("base_dir", experiment.base_dir)))
+    return _compute(plan(experiment, _root(data_dir)), folder, _root(data_dir), watch)
+
+
+def _compute(built: Plan, folder: Path, data_root: Path | None, watch: Watch | None) -> Result:
+    """Compute on the engine that the experiment names."""
+    where = Where(data_root, (folder / "state").resolve())
+    engine = plugins.build("engine", built.experiment["engine"], built, where)
+    if not isinstance(
+        engine, InProcessGrid
+    ):  # a runtime of its own: it runs the server's door, which serves into `folder`
+        engine(folder)
+        return _reread(folder)
+    with engine as grid:
+        return serve(built, grid, folder, where, watch)
+
+
+def serve(built: Plan, grid: Grid, folder: Path, where: Where, watch: Watch | None = None) -> Result:
+    """Coordinate all rounds over a grid, Flower's or ours; new or resumed is decided by the folder."""
+    experiment = built.experiment
+    timeout = experiment["experiment"]["timeout"]
+    with torch_threads(experiment["numerics"]["threads"]), _quiet_flower():
+        start = _begin(built, folder)
+        if json.loads((folder / "run.json").read_text())["finished"]:
+            return _reread(folder)
+        built.rounds.state = start.strategy
+        nodes = roll_call(grid, built.setting.clients, timeout, time.sleep)
+        ask = {
+            "experiment": experiment.text(),
+            "base-dir": str(experiment.base_dir),
+            "data-dir": str(where.data_root or ""),
+            "states": str(where.states),
+        }
+        strategy = FlowerStrategy(built, start.params, ask, nodes, max(start.round, 0))
+        strategy.accepted = start.accepted
+        recorder = Recorder(folder, start, watch or (lambda row: None))
+
+        def commit(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
+            """Evaluate and write the round: the one commit point."""
+            round_ = server_round + strategy.first_round
+            if round_ <= start.round:
+                return None  # resuming: this round is on disk already
+            record = strategy.record if round_ else RoundRecord(0)
+            central = _central(built, strategy) if strategy.evaluates(round_) or round_ == 0 else {}
+            last = round_ in (0, experiment.rounds)
+            recorder.commit(record, strategy.params, built.rounds.state, strategy.accepted, central, due=last)
+            return None
+
+        try:
+            strategy.start(
+                grid,
+                strategy.arrays(),
+                num_rounds=experiment.rounds - max(start.round, 0),
+                timeout=timeout,
+                evaluate_fn=commit,
+            )
+        except BaseException:
+            if recorder.last.round >= 0:
+                recorder.save()
+            raise
+        finally:
+            recorder.close()
+    return _finish(built, recorder)
+
+
+def serve_app(grid: Grid, context: Context) -> None:
+    """Serve from a Flower ServerApp; run config: `experiment` (path), `set` ("table.key=value; …"), `run` (folder)."""
+    said = context.run_config
+    overrides = [part.strip() for part in str(said.get("set", "")).split(";") if part.strip()]
+    folder = Path(str(said["run"]))
+    if (folder / "experiment.toml").is_file():
+        experiment = config.load(folder / "experiment.toml")
+        kept = json.loads((folder / "run.json").read_text())
+        experiment = Experiment(experiment.tables, Path(kept["base_dir"]))
+        built = plan(experiment)
+    else:
+        built = plan(config.load(str(said["experiment"]), overrides))
+        create(folder, built)
+    serve(built, grid, folder, Where(None, (folder / "state").resolve()))
+
+
+def create(folder: Path, built: Plan) -> None:
+    """Make a run folder: the resolved experiment, who holds what, versions.
+
+    Raises:
+        RunError: the folder is used already, or cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(
+            f"{folder}: expected a new or empty folder, got one in use. "
+            f"Choose another --out, or go on with `fedjourney resume {folder}`."
+        )
+    with results.writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "partition.json", json.dumps(_holdings(built)).encode())
+        write_atomically(folder / "run.json", json.dumps(_facts(built), indent=1).encode())
+        write_atomically(folder / "experiment.toml", built.experiment.text().encode())
+
+
+def _begin(built: Plan, folder: Path) -> Checkpoint:
+    """Return where to start: fresh parameters (round -1), or the checkpoint, if it belongs to this experiment."""
+    bits = json.loads(json.dumps(built.experiment.bits()))
+    path = folder / results.CHECKPOINT
+    if not path.exists():
+        fresh = built.task.init(seed_for(built.experiment.seed, "model"))
+        return Checkpoint(-1, fresh, {}, bits=bits, fingerprint=built.dataset.fingerprint)
+    found = Checkpoint.read(path)
+    changed = _differences(found.bits, bits)
+    if found.fingerprint != built.dataset.fingerprint:
+        changed.append(f"data: {found.fingerprint[:12]}… then, {built.dataset.fingerprint[:12]}… now")
+    if changed:
+        raise RunError(
+            f"{folder}: cannot be resumed, it has changed since it began:\n  " + "\n  ".join(changed) + "\n"
+            "Change it back, or start a new run."
+        )
+    return found
+
+
+def _differences(then: dict[str, Any], now: dict[str, Any], at: str = "") -> list[str]:
+    found = []
+    for key in sorted({*then, *now}):
+        old, new = then.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{at}{key}.")
+        elif old != new:
+            found.append(f"{at}{key}: {old!r} then, {new!r} now")
+    return found
+
+
+def _central(built: Plan, strategy: FlowerStrategy) -> dict[str, dict[str, float]]:
+    """Return metrics of the delivered model on validation and test."""
+    model = built.rounds.model(strategy.params)
+    return {
+        split: built.task.summary(built.task.evaluate(model, examples))
+        for split, examples in (("validation", built.dataset.validation), ("test", built.dataset.test))
+        if len(examples)
+    }
+
+
+def _finish(built: Plan, recorder: Recorder) -> Result:
+    """Close the books: Parquet, digest, report."""
+    from fedjourney.report import write_report
+
+    folder, last = recorder.folder, recorder.last
+    model = built.rounds.model(last.params)
+    with results.writing(folder):
+        from safetensors.torch import save
+
+        results.write_parquet(folder)
+        write_atomically(folder / "model.safetensors", save({n: t.contiguous() for n, t in model.items()}))
+        rounds = _rounds(folder)
+        found = results.digest(model, last.chain)
+        summary = _summary(folder, rounds, found, last.seconds)
+        facts = json.loads((folder / "run.json").read_text())
+        facts |= {"digest": found, "seconds": last.seconds, "finished": True, "summary": summary}
+        write_atomically(folder / "run.json", json.dumps(facts, indent=1).encode())
+        write_report([folder])
+        (folder / "clients.jsonl").unlink()
+    return Result(folder, found, rounds, model, summary)
+
+
+def _reread(folder: Path) -> Result:
+    """Return the result of a run that has ended."""
+    from safetensors.torch import load_file
+
+    facts = json.loads((folder / "run.json").read_text())
+    return Result(folder, facts["digest"], _rounds(folder), load_file(folder / "model.safetensors"), facts["summary"])
+
+
+def _rounds(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+
+
+def _summary(folder: Path, rounds: list[dict[str, Any]], found: str, seconds: float) -> dict[str, Any]:
+    answered = sum(row["clients"]["answered"] for row in rounds)
+    rows = _read_examples(folder)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "run": str(folder),
+        "digest": found,
+        "rounds": rounds[-1]["round"],
+        "seconds": round(seconds, 3),
+        "test": rounds[-1]["test"],
+        "validation": rounds[-1]["validation"],
+        "clients_per_second": round(answered / seconds, 2),
+        "examples_per_second": round(rows / seconds, 1),
+        "bytes_up": sum(row["bytes_up"] for row in rounds),
+        "bytes_down": sum(row["bytes_down"] for row in rounds),
+        "peak_memory_mb": round(memory / (1024 if sys.platform != "darwin" else 1048576), 1),
+    }
+
+
+def _read_examples(folder: Path) -> float:
+    """Return how many examples the accepted clients held, summed over rounds."""
+    from pyarrow import parquet
+
+    table = parquet.read_table(folder / "clients.parquet")
+    if "num-examples" not in table.column_names:
+        return 0.0
+    return float(sum(value or 0.0 for value in table["num-examples"].to_pylist()))
+
+
+def _facts(built: Plan) -> dict[str, Any]:
+    dataset, shapes = built.dataset, built.task.init(0)
+    return {
+        "finished": False,
+        "base_dir": str(built.experiment.base_dir),
+        "parameters": sum(tensor.numel() for tensor in shapes.values()),
+        "dataset": {
+            "name": dataset.name,
+            "classes": dataset.classes,
+            "fingerprint": dataset.fingerprint,
+            "examples": {
+                "train": len(dataset.train),
+                "validation": len(dataset.validation),
+                "test": len(dataset.test),
+            },
+        },
+        "platform": {
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "isa": torch.backends.cpu.get_cpu_capability(),
+            "device": built.experiment["numerics"]["device"],
+            "dtype": built.experiment["numerics"]["dtype"],
+            "threads": built.experiment["numerics"]["threads"],
+        },
+        "versions": {
+            "fedjourney": fedjourney.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "flwr": flwr.__version__,
+        },
+    }
+
+
+def _holdings(built: Plan) -> dict[str, Any]:
+    """Return who holds what: sizes, and counts per class where the target is a class."""
+    target = next(iter(built.dataset.train.y.values()))
+    counts = None
+    if target.dim() == 1 and built.dataset.classes <= 1000 and len(built.shards) <= 10_000:
+        counts = [
+            torch.bincount(target[torch.from_numpy(rows)], minlength=built.dataset.classes).tolist()
+            for rows in built.shards
+        ]
+    return {
+        "clients": len(built.shards),
+        "sizes": [len(rows) for rows in built.shards],
+        "classes": [str(number) for number in range(built.dataset.classes)] if counts else None,
+        "counts": counts,
+    }
+
+
+def _root(data_dir: str | Path | None) -> Path | None:
+    if data_dir is None:
+        return None
+    if not Path(data_dir).is_dir():
+        raise RunError(f"--data-dir {data_dir}: expected a folder, found none.")
+    return Path(data_dir).resolve()
+
+
+def _unused(folder: Path) -> Path:
+    """Return the folder's path, with a number appended where two runs began in the same second."""
+    number, found = 1, folder
+    while found.exists():
+        number, found = number + 1, folder.with_name(f"{folder.name}-{number + 1}")
+    return found
+
+
+@contextmanager
+def _quiet_flower() -> Iterator[None]:
+    """Silence Flower's own narration: the run's table tells it."""
+    logger = logging.getLogger("flwr")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

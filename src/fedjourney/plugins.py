@@ -1,0 +1,159 @@
+"""Plug-ins: folder = kind, file name = name in TOML, keyword-only parameters = options.
+
+There is no registry. A plug-in is the callable of a file that bears the file's name (`fedavg` or `FedAvg` in
+`strategies/fedavg.py`); `"package.module:Name"` names somebody else's. What it takes by position is injected
+by us; what it takes by keyword is an option, checked with pydantic in strict mode.
+"""
+
+import ast
+import importlib
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fedjourney.errors import ConfigError, nearest
+
+KINDS = {
+    "data": "data",
+    "partition": "partitions",
+    "model": "models",
+    "task": "tasks",
+    "update": "updates",
+    "transform": "transforms",
+    "strategy": "strategies",
+    "engine": "engines",
+}
+"""Kind as in TOML -> folder of its plug-ins."""
+
+
+def names(kind: str) -> list[str]:
+    """Return the names of all plug-ins of a kind, without importing any."""
+    folder = Path(__file__).parent / KINDS[kind]
+    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+
+
+def described(kind: str) -> dict[str, str]:
+    """Return name -> first line of its docstring, read from the source (nothing is imported)."""
+    folder = Path(__file__).parent / KINDS[kind]
+    lines = {}
+    for name in names(kind):
+        tree = ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))
+        doc = ""
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and _matches(node.name, name):
+                doc = ast.get_docstring(node) or ""
+        lines[name] = doc.partition("\n")[0]
+    return lines
+
+
+def load(kind: str, name: str, where: str = "") -> Callable[..., Any]:
+    """Return the plug-in of that kind and name; `"module:Name"` is imported from elsewhere.
+
+    Raises:
+        ConfigError: there is no such plug-in, or its module cannot be imported.
+    """
+    place = f"{where}[{kind}] "
+    if ":" in name:
+        module_name, _, attribute = name.partition(":")
+        try:
+            found = getattr(importlib.import_module(module_name), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError(
+                f'{place}name: expected an importable "module:Name", got "{name}" ({error}). '
+                "Install its package, or put its folder on PYTHONPATH."
+            ) from None
+        if not callable(found):
+            raise ConfigError(f'{place}name: "{name}" is a {type(found).__name__}, not something to call.')
+        return typing.cast(Callable[..., Any], found)
+    known = names(kind)
+    if name not in known:
+        raise ConfigError(f'{place}name: no {kind} "{name}". There are: {", ".join(known)}.{nearest(name, known)}')
+    module = importlib.import_module(f"fedjourney.{KINDS[kind]}.{name}")
+    for attribute, value in vars(module).items():
+        if callable(value) and _matches(attribute, name) and value.__module__ == module.__name__:
+            return typing.cast(Callable[..., Any], value)
+    raise ConfigError(f"{module.__file__}: expected a function or class named {name}, found none.")
+
+
+def resolve(kind: str, table: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Return the table with every default filled in, its `name` first.
+
+    Args:
+        kind: a key of `KINDS`.
+        table: as read from TOML, `name` and options.
+        where: prefix of messages, such as `configs/a.toml: `.
+
+    Raises:
+        ConfigError: no such plug-in; an unknown option, or one of the wrong type or out of range.
+    """
+    name = table.get("name")
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"{where}[{kind}] name: expected the name of a plug-in as text, got {name!r}. "
+            f"There are: {', '.join(names(kind))}."
+        )
+    options = {key: value for key, value in table.items() if key != "name"}
+    parameters = _options(load(kind, name, where))
+    checked = check_fields({k: (p.annotation, p.default) for k, p in parameters.items()}, options, f"{where}[{kind}]")
+    return {"name": name, **checked}
+
+
+def build(kind: str, table: Mapping[str, Any], *injected: Any) -> Any:
+    """Call the plug-in of a resolved table with what is injected and its options."""
+    options = {key: value for key, value in table.items() if key != "name"}
+    return load(kind, table["name"])(*injected, **options)
+
+
+def check_fields(fields: Mapping[str, tuple[Any, Any]], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Check values against (annotation, default) pairs; return them with defaults, in the fields' order.
+
+    Raises:
+        ConfigError: names the first field that does not fit, what was expected, and what came.
+    """
+    import pydantic
+
+    for key in values:
+        if key not in fields:
+            options = ", ".join(fields) or "none"
+            raise ConfigError(f'{where} unknown option "{key}". There are: {options}.{nearest(key, fields)}')
+    definitions: dict[str, Any] = {
+        key: (annotation, ... if default is inspect.Parameter.empty else default)
+        for key, (annotation, default) in fields.items()
+    }
+    model = pydantic.create_model(
+        "Options",
+        __config__=pydantic.ConfigDict(
+            strict=True,
+            extra="forbid",
+            allow_inf_nan=False,
+            protected_namespaces=(),
+            arbitrary_types_allowed=True,
+        ),
+        **definitions,
+    )
+    try:
+        checked = model(**values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{where} {place}: {_expectation(first)}") from None
+    return {key: getattr(checked, key) for key in fields}
+
+
+def _expectation(error: Any) -> str:
+    if error["type"] == "missing":
+        return "expected a value, got none. Add it."
+    said = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return f"expected {said}, got {error['input']!r}."
+
+
+def _options(plugin: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the keyword-only parameters of a plug-in, annotations evaluated."""
+    signature = inspect.signature(plugin, eval_str=True)
+    return {k: p for k, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _matches(attribute: str, name: str) -> bool:
+    return attribute.lower() == name.replace("_", "") or attribute == name

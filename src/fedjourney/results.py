@@ -1,0 +1,257 @@
+"""Run folders: what a run writes, how a round is committed, what a resume reads."""
+
+import hashlib
+import json
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedjourney.errors import RunError
+from fedjourney.flower import RoundRecord
+from fedjourney.storage import write_atomically
+from fedjourney.tensors import Tensors, digest_update
+
+CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT_SECONDS = 1.0
+"""A checkpoint is due this long after the last: rounds since are computed again on resume, to the same bits."""
+
+
+@dataclass
+class Result:
+    """A finished run.
+
+    Attributes:
+        folder: where everything was written.
+        digest: sha256 over parameters, cohorts, failures and metrics.
+        rounds: one object a round, as in `rounds.jsonl`.
+        parameters: the delivered model.
+        summary: what `--json` prints.
+    """
+
+    folder: Path
+    digest: str
+    rounds: list[dict[str, Any]]
+    parameters: Tensors
+    summary: dict[str, Any]
+
+
+@dataclass
+class Checkpoint:
+    """Everything a run needs to go on after `round`."""
+
+    round: int
+    params: Tensors
+    strategy: Tensors
+    accepted: dict[int, int] = field(default_factory=dict)
+    chain: str = ""  # sha256 over the records of all rounds so far
+    rounds_bytes: int = 0
+    clients_bytes: int = 0
+    seconds: float = 0.0
+    bits: dict[str, Any] = field(default_factory=dict)  # the tables that decide bits
+    fingerprint: str = ""  # the data set's
+
+    def encode(self) -> bytes:
+        """Return the checkpoint as one safetensors file: no pickle, order of names kept in its header."""
+        from safetensors.torch import save
+
+        plain = {key: value for key, value in self.__dict__.items() if key not in ("params", "strategy")}
+        plain |= {"params": list(self.params), "strategy": list(self.strategy)}
+        tensors = {f"params/{n}": t.contiguous() for n, t in self.params.items()}
+        tensors |= {f"strategy/{n}": t.contiguous() for n, t in self.strategy.items()}
+        return save(tensors, metadata={"state": json.dumps(plain)})
+
+    @classmethod
+    def read(cls, path: Path) -> "Checkpoint":
+        """Read a checkpoint."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                plain = json.loads(file.metadata()["state"])
+                plain["params"] = {n: file.get_tensor(f"params/{n}").clone() for n in plain["params"]}
+                plain["strategy"] = {n: file.get_tensor(f"strategy/{n}").clone() for n in plain["strategy"]}
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise RunError(f"{path}: not a checkpoint of ours ({error}). Start the run anew.") from None
+        plain["accepted"] = {int(client): round_ for client, round_ in plain["accepted"].items()}
+        return cls(**plain)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn a full disk or a read-only folder into an error that says so.
+
+    Raises:
+        RunError: instead of any OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{folder}: cannot be written ({error.strerror}). Nothing before the last checkpoint is lost: "
+            f"make room or make it writable, then `fedjourney resume {folder}`."
+        ) from error
+
+
+class Recorder:
+    """Commits rounds to a run folder; the only writer of records and checkpoints."""
+
+    def __init__(self, folder: Path, checkpoint: Checkpoint, watch: Callable[[dict[str, Any]], None]) -> None:
+        self.folder, self.last, self._watch = folder, checkpoint, watch
+        self._saved = time.monotonic()
+        self._began = time.monotonic()
+        with writing(folder):
+            self._rounds = self._cut(folder / "rounds.jsonl", checkpoint.rounds_bytes)
+            self._clients = self._cut(folder / "clients.jsonl", checkpoint.clients_bytes)
+
+    @staticmethod
+    def _cut(path: Path, size: int) -> Any:
+        """Open for appending, after cutting off what came later than the checkpoint."""
+        file = path.open("ab")
+        if file.tell() < size:
+            raise RunError(f"{path}: expected at least {size} bytes, got {file.tell()}: records are missing.")
+        file.truncate(size)
+        file.seek(size)
+        return file
+
+    def commit(
+        self,
+        record: RoundRecord,
+        params: Tensors,
+        strategy: Tensors,
+        accepted: dict[int, int],
+        central: dict[str, dict[str, float]],
+        due: bool,
+    ) -> None:
+        """Write one round, and a checkpoint when one is due."""
+        now = time.monotonic()
+        row = round_row(record, central, now - self._began)
+        lines = "".join(json.dumps(line) + "\n" for line in client_rows(record))
+        with writing(self.folder):
+            for file, text in ((self._rounds, json.dumps(row) + "\n"), (self._clients, lines)):
+                file.write(text.encode())
+                file.flush()
+        self.last = Checkpoint(
+            record.round,
+            params,
+            dict(strategy),
+            dict(accepted),
+            chained(self.last.chain, record, central),
+            self._rounds.tell(),
+            self._clients.tell(),
+            self.last.seconds + (now - self._began),
+            self.last.bits,
+            self.last.fingerprint,
+        )
+        self._began = now
+        if due or accepted or now - self._saved >= CHECKPOINT_SECONDS:
+            self.save()
+        self._watch(row)
+
+    def save(self) -> None:
+        """Write the last committed round as checkpoint; records reach the disk first."""
+        with writing(self.folder):
+            for file in (self._rounds, self._clients):
+                os.fsync(file.fileno())
+            write_atomically(self.folder / CHECKPOINT, self.last.encode())
+        self._saved = time.monotonic()
+
+    def close(self) -> None:
+        """Close the record files."""
+        self._rounds.close()
+        self._clients.close()
+
+
+def round_row(record: RoundRecord, central: dict[str, dict[str, float]], seconds: float) -> dict[str, Any]:
+    """Return a round as it stands in `rounds.jsonl`."""
+    weights = record.metrics.get("num-examples", [])
+    train = {
+        name: sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
+        for name, values in record.metrics.items()
+        if name != "num-examples" and sum(weights) > 0 and len(values) == len(weights)
+    }
+    row: dict[str, Any] = {
+        "round": record.round,
+        "test": central.get("test", {}),
+        "validation": central.get("validation", {}),
+        "train": train,
+    }
+    if record.evaluation:
+        row["evaluation"] = {
+            name: spread(values, lower_is_better=name in ("loss", "perplexity"))
+            for name, values in record.evaluation.items()
+            if name != "num-examples"
+        }
+    return row | {
+        "clients": {
+            "asked": len(record.asked),
+            "answered": len(record.accepted),
+            "failed": [asdict(failure) for failure in record.failures],
+            "counted": record.counted,
+        },
+        "bytes_up": record.bytes_up,
+        "bytes_down": record.bytes_down,
+        "seconds": round(seconds, 6),
+    }
+
+
+def spread(values: list[float], lower_is_better: bool = False) -> dict[str, float]:
+    """Return mean, standard deviation, and the mean of the worst tenth (at least one value)."""
+    mean = sum(values) / len(values)
+    worst = sorted(values, reverse=lower_is_better)[: max(1, len(values) // 10)]
+    variance = sum((value - mean) ** 2 for value in values) / len(values)
+    return {"mean": mean, "spread": variance**0.5, "worst_tenth": sum(worst) / len(worst)}
+
+
+def client_rows(record: RoundRecord) -> Iterator[dict[str, Any]]:
+    """Yield a row per client that was asked."""
+    failed = {failure.client: failure for failure in record.failures if failure.stage != "evaluate"}
+    places = {client: place for place, client in enumerate(record.accepted)}
+    for client in record.asked:
+        row: dict[str, Any] = {"round": record.round, "client": client}
+        if client in places:
+            numbers = {n: v[places[client]] for n, v in record.metrics.items() if len(v) == len(places)}
+            yield row | {"status": "answered", **numbers}
+        else:
+            yield row | {"status": failed[client].kind if client in failed else "lost"}
+
+
+def chained(chain: str, record: RoundRecord, central: dict[str, dict[str, float]]) -> str:
+    """Return sha256 over the chain so far and this round: asked, accepted, failed, every metric as `<d`."""
+    state = hashlib.sha256(chain.encode())
+    failed = sorted((failure.client, failure.kind) for failure in record.failures)
+    state.update(json.dumps([record.round, record.asked, record.accepted, failed]).encode())
+    groups: dict[str, dict[str, list[float]]] = {"train": record.metrics, "evaluation": record.evaluation}
+    groups |= {split: {name: [value] for name, value in values.items()} for split, values in central.items()}
+    for group in sorted(groups):
+        for name in sorted(groups[group]):
+            state.update(f"{group}/{name}".encode())
+            for value in groups[group][name]:
+                state.update(struct.pack("<d", value if value == value else float("nan")))
+    return state.hexdigest()
+
+
+def digest(params: Tensors, chain: str) -> str:
+    """Return a run's digest: its final parameters and the chain of its rounds."""
+    state = hashlib.sha256()
+    digest_update(state, params)
+    state.update(chain.encode())
+    return state.hexdigest()
+
+
+def write_parquet(folder: Path) -> None:
+    """Turn `clients.jsonl` into `clients.parquet`, once the run has ended."""
+    import pyarrow
+    from pyarrow import parquet
+
+    source = folder / "clients.jsonl"
+    rows = [json.loads(line) for line in source.read_text().splitlines()]
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    table = pyarrow.table({key: [row.get(key) for row in rows] for key in keys})
+    temporary = folder / ".clients.parquet.tmp"
+    parquet.write_table(table, temporary)
+    os.replace(temporary, folder / "clients.parquet")

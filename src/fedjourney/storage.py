@@ -1,0 +1,60 @@
+"""Where things lie on disk: cache, data root, client state; and how a file is written so that it is never half there."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedjourney.tensors import Tensors
+
+
+def cache_dir() -> Path:
+    """Return the folder for decoded data: FEDJOURNEY_CACHE, or the user's cache folder."""
+    named = os.environ.get("FEDJOURNEY_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fedjourney"
+
+
+def data_dir() -> Path | None:
+    """Return the root of data sets named by FEDJOURNEY_DATA, or None."""
+    named = os.environ.get("FEDJOURNEY_DATA")
+    return Path(named) if named else None
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a kill, finds the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+@dataclass
+class ClientStates:
+    """State that clients keep between rounds: `<folder>/<client>/<round>.safetensors`, the last two.
+
+    It counts only once the server says so: a client loads exactly the round whose reply was accepted last.
+    """
+
+    folder: Path
+
+    def load(self, client: int, round: int) -> Tensors | None:
+        """Return the state kept in `round` (-1: none yet, {}), or None where it is lost."""
+        from safetensors.torch import load_file
+
+        if round < 0:
+            return {}
+        path = self.folder / str(client) / f"{round}.safetensors"
+        return load_file(path) if path.exists() else None
+
+    def save(self, client: int, round: int, state: Tensors) -> None:
+        """Keep the state of a round, and drop all but the newest two."""
+        from safetensors.torch import save
+
+        folder = self.folder / str(client)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / f"{round}.safetensors", save(state))
+        for old in sorted(int(p.stem) for p in folder.glob("*.safetensors"))[:-2]:
+            (folder / f"{old}.safetensors").unlink()
