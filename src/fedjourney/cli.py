@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="write the report page of one run, or of several together")
     report.add_argument("runs", metavar="RUN", nargs="+", type=Path)
-    report.add_argument("--out", metavar="FILE", type=Path, help="default: report.html in the (first) run's folder")
+    report.add_argument("--out", metavar="FILE", type=Path, help="default: RUN/report.html; for several: comparison.html beside them")
     report.set_defaults(function=_report)
 
     listing = commands.add_parser("list", help="list what can be named in a config")

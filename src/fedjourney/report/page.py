@@ -1,0 +1,183 @@
+"""The page of one run."""
+
+from fedjourney.report.charts import Series, line_chart
+from fedjourney.report.holdings import holdings
+from fedjourney.report.record import SPLITS, Point, Run, table
+from fedjourney.report.sections import again, client_words, configuration, failures, platform, rounds_table
+from fedjourney.report.style import document
+from fedjourney.report.words import (
+    byte_text,
+    byte_unit,
+    duration,
+    esc,
+    folded,
+    is_share,
+    measured,
+    plain,
+    plural,
+)
+
+MOST_METRICS = 6
+
+
+def run_page(run: Run) -> str:
+    """Return the page of one run as HTML."""
+    parts = [
+        header(run),
+        "<h2>How it learned</h2>",
+        f'<div class="charts">{"".join(metric_charts(run))}</div>' if run.metrics else "",
+        folded("Every round as a table", rounds_table(run)) if run.rounds else _none("No round was written yet."),
+        "<h2>How it serves its clients</h2>",
+        client_evaluation(run),
+        client_words(run),
+        "<h2>Who holds what</h2>",
+        holdings(run),
+        "<h2>What was sent</h2>",
+        traffic(run),
+        "<h2>What failed</h2>",
+        failures(run),
+        "<h2>Configuration</h2>",
+        configuration(run),
+        "<h2>Where it ran</h2>",
+        platform(run),
+        "<h2>Run it again</h2>",
+        again(run),
+    ]
+    return document(run.name, "\n".join(part for part in parts if part))
+
+
+def header(run: Run) -> str:
+    """Return title, result, digest, what is missing, and the facts at a glance."""
+    notes = list(run.notes)
+    if not run.finished:
+        of = "" if run.wanted_rounds is None else f" of {run.wanted_rounds}"
+        notes.insert(0, f"This run is not finished: it has written round {run.last_round}{of}.")
+    items = "".join(f"<li>{esc(note)}</li>" for note in notes)
+    digest = run.info.get("digest")
+    folded_digest = (
+        f'<details class="digest"><summary>digest {esc(str(digest)[:12])}</summary><code>{esc(digest)}</code></details>'
+        if digest
+        else '<p class="digest">No digest: run.json does not give one.</p>'
+    )
+    shown = "".join(f"<div><dt>{esc(name)}</dt><dd>{esc(value)}</dd></div>" for name, value in facts(run))
+    return (
+        f'<header><h1>{esc(run.name)}</h1><p class="result">{esc(headline(run))}</p>{folded_digest}'
+        + (f'<div class="note" role="note"><ul>{items}</ul></div>' if notes else "")
+        + f'</header><dl class="facts">{shown}</dl>'
+    )
+
+
+def headline(run: Run) -> str:
+    """Return the result in one line."""
+    metric = run.main_metric
+    split = next((name for name in SPLITS if metric and run.series(name, metric)), None)
+    after = f"after {plural(run.last_round, 'round')}"
+    if run.clients is not None:
+        after += f" with {plural(run.clients, 'client')}"
+    if metric is None or split is None:
+        return f"Nothing measured {after}"
+    last_x, value = run.series(split, metric)[-1]
+    late = "" if int(last_x) == run.last_round else f", measured in round {plain(last_x)}"
+    return f"{measured(metric, value)} {split} {metric} {after}{late}"
+
+
+def facts(run: Run) -> list[tuple[str, str]]:
+    """Return (name, value) of what a reader asks first."""
+    metric, found = run.main_metric, []
+    if metric:
+        found = [(f"{split} {metric}", run.final(split, metric)) for split in ("validation",)]
+        found.append(("clients' own mean", run.final("evaluation", metric, "mean")))
+        found.append(
+            (
+                f"clients' {'worst' if is_share(metric) else 'lowest'} tenth",
+                run.final("evaluation", metric, "worst_tenth"),
+            )
+        )
+    shown = [(name, measured(metric or "", value)) for name, value in found if value is not None]
+    sent = [run.cumulative(key) for key in ("bytes_up", "bytes_down")]
+    seconds = run.info.get("seconds", sum(y for _, y in run.series("seconds")) or None)
+    examples = table(run.info, "dataset").get("examples")
+    shown += [
+        (
+            "dataset",
+            str(table(run.info, "dataset").get("name") or table(run.experiment, "data").get("name", "-")),
+        )
+    ]
+    if isinstance(examples, dict):
+        shown.append(("training examples", _count(examples.get("train"))))
+    shown += [
+        ("model parameters", _count(run.info.get("parameters"))),
+        ("sent up", byte_text(sent[0][-1][1] if sent[0] else None)),
+        ("sent down", byte_text(sent[1][-1][1] if sent[1] else None)),
+        ("time", duration(seconds) if isinstance(seconds, int | float) else "-"),
+    ]
+    return [(name, value) for name, value in shown if value != "-"]
+
+
+def metric_charts(run: Run) -> list[str]:
+    """Return a chart for each metric: test, validation and train where they are measured."""
+    charts = []
+    for metric in run.metrics[:MOST_METRICS]:
+        share = is_share(metric)
+        lines = [Series(name, scaled(run.series(name, metric), share), k) for k, name in enumerate(SPLITS)]
+        if any(line.points for line in lines):
+            title, unit = metric[:1].upper() + metric[1:].replace("_", " "), "%" if share else ""
+            charts.append(line_chart(title, lines, unit=unit, high=100 if share else None))
+    return charts
+
+
+def client_evaluation(run: Run) -> str:
+    """Return the clients' own evaluation: mean, a band one spread wide on both sides, and the worst tenth."""
+    found = sorted({key for row in run.rounds for key in table(row, "evaluation")}, key=lambda key: key != "accuracy")
+    charts = []
+    for metric in found[:MOST_METRICS]:
+        share = is_share(metric)
+        unit, factor = ("%", 100.0) if share else ("", 1.0)
+        mean = run.series("evaluation", metric, "mean")
+        width = dict(run.series("evaluation", metric, "spread"))
+        limits = (0.0, 100.0) if share else (float("-inf"), float("inf"))
+        band = [
+            (x, max(limits[0], (y - width[x]) * factor), min(limits[1], (y + width[x]) * factor))
+            for x, y in mean
+            if x in width
+        ]
+        worst = scaled(run.series("evaluation", metric, "worst_tenth"), share)
+        lines = [
+            Series("mean", scaled(mean, share), 0, band),
+            Series("worst tenth" if share else "lowest tenth", worst, 4),
+        ]
+        if mean or worst:
+            charts.append(line_chart(f"Clients' own {metric}", lines, unit=unit, high=100 if share else None))
+    if not charts:
+        return _none("No client evaluated the model on its own data in this run.")
+    words = "Each client's held-out part of its own data. The band is one spread between clients, up and down."
+    return f'<p class="said">{words}</p><div class="charts">{"".join(charts)}</div>'
+
+
+def traffic(run: Run) -> str:
+    """Return bytes sent up and down, summed over the rounds."""
+    up, down = run.cumulative("bytes_up"), run.cumulative("bytes_down")
+    if not up and not down:
+        return _none("The rounds do not say what was sent.")
+    size, unit = byte_unit(max(y for _, y in up + down))
+    lines = [
+        Series("up", [(x, y / size) for x, y in up], 0),
+        Series("down", [(x, y / size) for x, y in down], 1),
+    ]
+    chart = line_chart("Sent since the start", lines, unit=unit, low=0)
+    seconds = run.series("seconds")
+    pace = line_chart("Time of each round", [Series("last", seconds, 3)], unit="s", low=0) if seconds else ""
+    return f'<div class="charts">{chart}{pace}</div>'
+
+
+def scaled(points: list[Point], share: bool) -> list[Point]:
+    """Return points in per cent where the metric is a share."""
+    return [(x, 100 * y) for x, y in points] if share else points
+
+
+def _count(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else "-"
+
+
+def _none(words: str) -> str:
+    return f'<p class="none">{esc(words)}</p>'

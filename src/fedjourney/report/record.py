@@ -1,0 +1,115 @@
+"""A run in memory, and the questions a page asks of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its folder tells it.
+
+    Attributes:
+        folder: where it lies.
+        toml: the text of `experiment.toml`.
+        experiment: the same, parsed: name of table -> options.
+        rounds: the rows of `rounds.jsonl`.
+        info: `run.json`, or empty.
+        partition: `partition.json`, or empty.
+        client_rows: a row per client and round, or empty.
+        notes: what is missing or unreadable, one sentence each.
+    """
+
+    folder: Path
+    toml: str
+    experiment: dict[str, Any]
+    rounds: list[dict[str, Any]]
+    info: dict[str, Any]
+    partition: dict[str, Any]
+    client_rows: list[dict[str, Any]]
+    notes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The experiment's name, else the folder's."""
+        return str(table(self.experiment, "experiment").get("name") or self.folder.resolve().name)
+
+    @property
+    def last_round(self) -> int:
+        """The last round written (0 before the first)."""
+        return max((int(x) for row in self.rounds if (x := number(row.get("round"))) is not None), default=0)
+
+    @property
+    def wanted_rounds(self) -> int | None:
+        """The rounds the experiment asks for."""
+        wanted = number(table(self.experiment, "experiment").get("rounds"))
+        return None if wanted is None else int(wanted)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run says that it ended; without `run.json`, whether all rounds are there."""
+        if isinstance(self.info.get("finished"), bool):
+            return bool(self.info["finished"])
+        return self.wanted_rounds is not None and self.last_round >= self.wanted_rounds
+
+    @property
+    def clients(self) -> int | None:
+        """The number of clients the data are divided among."""
+        places = (self.partition.get("clients"), table(self.experiment, "partition").get("clients"))
+        return next((int(x) for place in places if (x := number(place)) is not None), None)
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of what was measured in any split, the most telling first."""
+        found = {key for row in self.rounds for split in SPLITS for key in table(row, split)}
+        return sorted(found, key=lambda name: (name != "accuracy", name != "loss", name))
+
+    @property
+    def main_metric(self) -> str | None:
+        """The metric a run is told by: the first that was measured on test data, else on any."""
+        on_test = [name for name in self.metrics if self.series("test", name)]
+        return next(iter(on_test or self.metrics), None)
+
+    def series(self, *path: str) -> list[Point]:
+        """Return (round, value) wherever the value at `path` in a row is a finite number."""
+        points = []
+        for row in self.rounds:
+            value: Any = row
+            for key in path:
+                value = value.get(key) if isinstance(value, Mapping) else None
+            x, y = number(row.get("round")), number(value)
+            if x is not None and y is not None:
+                points.append((x, y))
+        return points
+
+    def final(self, *path: str) -> float | None:
+        """Return the last value at `path`, or None."""
+        points = self.series(*path)
+        return points[-1][1] if points else None
+
+    def cumulative(self, key: str) -> list[Point]:
+        """Return (round, sum of `key` up to and including it)."""
+        total, points = 0.0, []
+        for x, y in self.series(key):
+            total += y
+            points.append((x, total))
+        return points
+
+
+SPLITS = ("test", "validation", "train")
+
+
+def table(holder: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return `holder[key]` if it is a mapping, else an empty one."""
+    value = holder.get(key)
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def number(value: Any) -> float | None:
+    """Return a number that can be drawn (finite, below 1e300) as float, and None for all else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < 1e300 else None

@@ -1,0 +1,56 @@
+"""Fixtures that several folders share."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+
+SMALL = """
+[experiment]
+name = "small"
+rounds = 4
+cohort = 4
+[data]
+name = "digits"
+[partition]
+name = "dirichlet"
+clients = 8
+alpha = 0.5
+[model]
+name = "mlp"
+hidden = [16]
+[engine]
+name = "serial"
+"""
+
+
+@pytest.fixture
+def small() -> str:
+    """A federated experiment of a second: 8 clients, 4 rounds, real digits."""
+    return SMALL
+
+
+@pytest.fixture
+def fedjourney_command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line in a process of its own; `faulty` and other modules of this folder can be named."""
+
+    def run(arguments: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command(arguments), capture_output=True, text=True, timeout=120, **environment(options))
+
+    return run
+
+
+def command(arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "fedjourney.cli", *map(str, arguments)]
+
+
+def environment(options: dict[str, Any]) -> dict[str, Any]:
+    env = os.environ | {"PYTHONPATH": str(HERE)} | options.pop("env", {})
+    return {"env": env, "cwd": ROOT, **options}

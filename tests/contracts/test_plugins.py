@@ -1,0 +1,57 @@
+"""What every plug-in must hold, by existing."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import fedjourney
+from fedjourney import plugins
+
+PACKAGE = Path(fedjourney.__file__).parent
+EVERY = [(kind, name) for kind in plugins.KINDS for name in plugins.names(kind)]
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY)
+def test_it_can_be_named_and_says_in_one_line_what_it_is(kind: str, name: str) -> None:
+    assert callable(plugins.load(kind, name))
+    line = plugins.described(kind)[name]
+    assert line
+    assert line.rstrip(".") != name
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY)
+def test_it_imports_no_other_plugin_and_no_flower(kind: str, name: str) -> None:
+    path = PACKAGE / plugins.KINDS[kind] / f"{name}.py"
+    for module in imported(path):
+        others = {f"fedjourney.{plugins.KINDS[kind]}.{other}" for other in plugins.names(kind)} - {name}
+        assert module not in others
+        if kind != "engine":
+            assert not module.startswith("flwr.") and module != "flwr", module
+            assert module not in {f"fedjourney.{n}" for n in ("experiment", "flower", "results", "report")}
+
+
+def test_private_names_of_flower_stand_in_one_file() -> None:
+    public = {"flwr.app", "flwr.serverapp", "flwr.serverapp.strategy", "flwr.clientapp", "flwr"}
+    for path in PACKAGE.rglob("*.py"):
+        if path.name != "flower_private.py":
+            assert {m for m in imported(path) if m.split(".")[0] == "flwr"} <= public, path
+
+
+def test_no_step_hides_its_factor_from_the_compiler() -> None:
+    # torch 2.13's Inductor drops `alpha=` in fused adds
+    for folder in ("updates", "strategies", "tasks", "models"):
+        for path in (PACKAGE / folder).glob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call):
+                    assert not {k.arg for k in node.keywords} & {"alpha", "beta", "value"}, f"{path}:{node.lineno}"
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found

@@ -1,0 +1,74 @@
+"""Local updates with a fault in round 2, named in configs as `"faulty:raising"` and so on."""
+
+import dataclasses
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from fedjourney.tasks import Task
+from fedjourney.tensors import Tensors
+from fedjourney.updates import Carry, LocalUpdate, Reply
+from fedjourney.updates.sgd import sgd
+
+
+def _with_finish(task: Task, change: Callable[[Reply], Reply]) -> LocalUpdate:
+    plain = sgd(task)
+
+    def finish(shared: Tensors, carry: Carry) -> Reply:
+        reply = plain.finish(shared, carry)
+        # which clients: those whose loss has an even last bit, so some fail and some do not
+        return change(reply) if int(reply.metrics["loss"] * 1e6) % 2 else reply
+
+    return dataclasses.replace(plain, finish=finish)
+
+
+def raising(task: Task, /) -> LocalUpdate:
+    def fail(reply: Reply) -> Reply:
+        raise ValueError("a client's own fault")
+
+    return _with_finish(task, fail)
+
+
+def not_finite(task: Task, /) -> LocalUpdate:
+    return _with_finish(
+        task, lambda reply: reply._replace(tensors={n: t * torch.nan for n, t in reply.tensors.items()})
+    )
+
+
+def wrong_shape(task: Task, /) -> LocalUpdate:
+    return _with_finish(
+        task, lambda reply: reply._replace(tensors={n: t.flatten()[1:] for n, t in reply.tensors.items()})
+    )
+
+
+def always_raising(task: Task, /) -> LocalUpdate:
+    def finish(shared: Tensors, carry: Carry) -> Reply:
+        raise ValueError("nobody answers")
+
+    return dataclasses.replace(sgd(task), finish=finish)
+
+
+def killing_once(task: Task, /, *, marker: str) -> LocalUpdate:
+    """Kill the worker process that runs it, the first time only."""
+
+    def fail(reply: Reply) -> Reply:
+        try:
+            Path(marker).touch(exist_ok=False)
+        except FileExistsError:
+            return reply
+        os.kill(os.getpid(), signal.SIGKILL)
+        return reply
+
+    return _with_finish(task, fail)
+
+
+def never_returning(task: Task, /) -> LocalUpdate:
+    def fail(reply: Reply) -> Reply:
+        time.sleep(3600)
+        return reply
+
+    return _with_finish(task, fail)

@@ -1,0 +1,101 @@
+"""Engines decide how clients are computed, never what."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import fedjourney
+from fedjourney import config
+
+HERE = Path(__file__).parent
+
+
+def run(text: str, out: Path, *overrides: str) -> fedjourney.Result:
+    return fedjourney.run(config.parse(text, overrides), out)
+
+
+def test_every_number_of_workers_gives_serials_digest(small: str, tmp_path: Path) -> None:
+    reference = run(small, tmp_path / "serial")
+    for workers in (1, 2, 3):
+        other = run(small, tmp_path / f"local{workers}", "engine.name=local", f"engine.workers={workers}")
+        assert other.digest == reference.digest
+        for theirs, ours in zip(other.rounds, reference.rounds, strict=True):
+            assert {**theirs, "seconds": 0} == {**ours, "seconds": 0}
+
+
+def test_another_seed_gives_another_digest(small: str, tmp_path: Path) -> None:
+    digests = {run(small, tmp_path / str(seed), f"experiment.seed={seed}").digest for seed in (0, 1)}
+    assert len(digests) == 2
+
+
+def test_two_runs_in_one_process_do_not_disturb_each_other(small: str, tmp_path: Path) -> None:
+    first = run(small, tmp_path / "a")
+    run(small, tmp_path / "b", "experiment.seed=5", "experiment.rounds=2")
+    assert run(small, tmp_path / "c").digest == first.digest
+
+
+def test_evolution_sends_fitness_numbers_only(small: str, tmp_path: Path) -> None:
+    overrides = ("strategy.name=open_es", "strategy.population=16", "task.batch_size=20")
+    serial = run(small, tmp_path / "a", *overrides)
+    local = run(small, tmp_path / "b", *overrides, "engine.name=local", "engine.workers=2")
+    assert local.digest == serial.digest
+    row = serial.rounds[-1]
+    assert row["clients"]["answered"] == 4
+    assert row["bytes_up"] < 4 * (16 * 4 + 200)  # 16 floats a client, and a header
+    assert row["bytes_down"] > 4 * 4 * 1000  # the model, to four clients
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"), [("raising", "raised"), ("not_finite", "not finite"), ("wrong_shape", "malformed")]
+)
+def test_a_client_that_fails_costs_its_reply_not_the_run(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, kind: str
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    text = small + f'[update]\nname = "faulty:{fault}"\n'
+    serial = run(text, tmp_path / "a")
+    failed = [failure for row in serial.rounds for failure in row["clients"]["failed"]]
+    assert failed
+    assert {failure["kind"] for failure in failed} == {kind}
+    assert sum(row["clients"]["answered"] for row in serial.rounds) + len(failed) == 16
+    assert run(text, tmp_path / "b", "engine.name=local", "engine.workers=2").digest == serial.digest
+
+
+def test_a_round_without_enough_replies_keeps_the_parameters(small: str, tmp_path: Path) -> None:
+    result = run(small + '[update]\nname = "faulty:always_raising"\n', tmp_path / "a")
+    assert [row["clients"]["counted"] for row in result.rounds[1:]] == [False] * 4
+    assert result.rounds[0]["test"] == result.rounds[-1]["test"]
+
+
+def test_a_killed_worker_is_replaced_and_its_client_asked_again(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    (tmp_path / "done").touch()
+    text = small + '[update]\nname = "faulty:killing_once"\nmarker = "{}"\n'
+    untouched = run(text.format(tmp_path / "done"), tmp_path / "a")
+    text = text.format(tmp_path / "once")
+    killed = run(text, tmp_path / "b", "engine.name=local", "engine.workers=2")
+    assert (tmp_path / "once").exists()
+    assert killed.digest == untouched.digest
+
+
+def test_a_client_that_never_returns_is_cut_off_at_the_deadline(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    text = small + '[update]\nname = "faulty:never_returning"\n'
+    result = run(text, tmp_path / "a", "engine.name=local", "experiment.timeout=6", "experiment.rounds=1")
+    clients = result.rounds[-1]["clients"]
+    assert {failure["kind"] for failure in clients["failed"]} == {"timeout"}
+    assert clients["answered"] + len(clients["failed"]) == 4
+
+
+def test_a_run_folder_holds_what_the_readme_says(small: str, tmp_path: Path) -> None:
+    result = run(small, tmp_path / "a")
+    names = {path.name for path in result.folder.iterdir()}
+    assert {"experiment.toml", "rounds.jsonl", "clients.parquet", "partition.json", "report.html"} <= names
+    again = fedjourney.run(fedjourney.load(result.folder / "experiment.toml"), tmp_path / "b")
+    assert again.digest == result.digest
+    assert json.loads((result.folder / "run.json").read_text())["digest"] == result.digest
