@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import command, environment
 
 import fedjourney
-from conftest import command, environment
 from fedjourney import config
 from fedjourney.errors import RunError
 
@@ -89,7 +89,7 @@ def test_other_data_are_refused(small: str, tmp_path: Path) -> None:
     text = text.replace('"dirichlet"', '"iid"').replace("alpha = 0.5", "")
     fedjourney.run(config.parse(text), tmp_path / "run")
     np.savez(tmp_path / "mine.npz", x=x + 1, y=y)
-    with pytest.raises(RunError, match="data: .* then, .* now"):
+    with pytest.raises(RunError, match=r"data: .* then, .* now"):
         fedjourney.resume(tmp_path / "run")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedjourney import __version__
-from fedjourney.errors import FedjourneyError
+from fedjourney.errors import FedjourneyError, Interrupted
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
@@ -23,6 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FedjourneyError as error:
         print(f"fedjourney: {error}", file=sys.stderr)
         return USER_MISTAKE
+    except KeyboardInterrupt:
+        print("\nStopped before the first round; nothing is lost, for nothing was begun.", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:  # `fedjourney list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -54,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="write the report page of one run, or of several together")
     report.add_argument("runs", metavar="RUN", nargs="+", type=Path)
-    report.add_argument("--out", metavar="FILE", type=Path, help="default: RUN/report.html; for several: comparison.html beside them")
+    report.add_argument(
+        "--out", metavar="FILE", type=Path, help="default: RUN/report.html; for several: comparison.html beside them"
+    )
     report.set_defaults(function=_report)
 
     listing = commands.add_parser("list", help="list what can be named in a config")
@@ -118,9 +123,13 @@ def _shown(parsed: argparse.Namespace, compute: Any, experiment: Any) -> int:
     with screen(experiment, quiet=parsed.quiet, plain=parsed.json) as shown:
         try:
             result = compute(shown.round)
-        except KeyboardInterrupt:
-            shown.interrupted()
-            return INTERRUPTED
+        except Interrupted as interrupted:
+            said = f"Stopped; every finished round is saved. Go on with: fedjourney resume {interrupted}"
+        else:
+            said = ""
+    if said:
+        print(f"\n{said}", file=sys.stderr)
+        return INTERRUPTED
     shown.finished(result)
     if parsed.json:
         print(json.dumps(result.summary))

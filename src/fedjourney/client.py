@@ -198,14 +198,14 @@ def client_app() -> "ClientApp":
 
     def handler(category: str) -> Callable[[Message, Context], Message]:
         def handle(message: Message, context: Context) -> Message:
-            shared, row, ask = messages.read_ask(message.content)
-            node = context.node_config
-            states = str(node.get("state-dir") or ask.get("states") or "")
-            side = _client_side(
-                ask["experiment"], ask["base-dir"], str(node.get("data-dir") or ask["data-dir"]), states
-            )
-            answer = side.answer(category, shared, row, ask)
-            return Message(messages.write_answer(ask, answer), reply_to=message)
+            shared = messages.to_tensors(messages.arrays_of(message.content, "arrays"))
+            asks = messages.read_asks(message.content)
+            told, node = asks[0][1], context.node_config
+            states = Path(str(node.get("state-dir") or cache_dir() / "state")) / str(message.metadata.run_id)
+            root = str(node.get("data-dir") or data_dir() or "")
+            side = _client_side(told["experiment"], told["base-dir"], root, str(states))
+            answers = {ask["client"]: side.answer(category, shared, row, ask) for row, ask in asks}
+            return Message(messages.write_answers(answers), reply_to=message)
 
         return handle
 

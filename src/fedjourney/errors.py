@@ -26,6 +26,10 @@ class RunError(FedjourneyError):
     """A run folder cannot be written, read or resumed."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run, after saving; its argument is the run's folder."""
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return ` Did you mean "x"?` for the most similar of `names`, or an empty string.
 

@@ -24,7 +24,7 @@ from fedjourney import config, plugins, results
 from fedjourney.client import Plan, plan, torch_threads
 from fedjourney.config import Experiment
 from fedjourney.engines import InProcessGrid, Where
-from fedjourney.errors import RunError
+from fedjourney.errors import Interrupted, RunError
 from fedjourney.flower import FlowerStrategy, RoundRecord, roll_call
 from fedjourney.results import Checkpoint, Recorder, Result
 from fedjourney.seeds import seed_for
@@ -99,10 +99,9 @@ def serve(built: Plan, grid: Grid, folder: Path, where: Where, watch: Watch | No
         ask = {
             "experiment": experiment.text(),
             "base-dir": str(experiment.base_dir),
-            "data-dir": str(where.data_root or ""),
-            "states": str(where.states),
         }
-        strategy = FlowerStrategy(built, start.params, ask, nodes, max(start.round, 0))
+        together = not isinstance(grid, InProcessGrid)
+        strategy = FlowerStrategy(built, start.params, ask, nodes, max(start.round, 0), together)
         strategy.accepted = start.accepted
         recorder = Recorder(folder, start, watch or (lambda row: None))
 
@@ -125,10 +124,10 @@ def serve(built: Plan, grid: Grid, folder: Path, where: Where, watch: Watch | No
                 timeout=timeout,
                 evaluate_fn=commit,
             )
-        except BaseException:
+        except KeyboardInterrupt:
             if recorder.last.round >= 0:
                 recorder.save()
-            raise
+            raise Interrupted(folder) from None
         finally:
             recorder.close()
     return _finish(built, recorder)

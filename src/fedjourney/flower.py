@@ -59,15 +59,23 @@ class FlowerStrategy(Strategy):
         accepted: client -> the last round whose kept state counted.
         record: the round under way.
         first_round: added to every round that Flower counts, so that a resumed run goes on.
+
+    With `together`, one message carries the asks of all clients of a node: a SuperNode starts a process for each.
     """
 
     def __init__(
-        self, plan: Plan, params: Tensors, ask: dict[str, Any], nodes: dict[int, int], first_round: int = 0
+        self,
+        plan: Plan,
+        params: Tensors,
+        ask: dict[str, Any],
+        nodes: dict[int, int],
+        first_round: int = 0,
+        together: bool = False,
     ) -> None:
         self.plan, self.params, self.nodes, self.first_round = plan, params, nodes, first_round
         self.accepted: dict[int, int] = {}
         self.record = RoundRecord(0)
-        self._ask = ask
+        self._ask, self._together = ask, together
         self._every = plan.experiment["experiment"]["evaluate_every"]
         self._panel: list[int] = []
         self._arrays: ArrayRecord | None = None
@@ -100,17 +108,29 @@ class FlowerStrategy(Strategy):
         self.record.bytes_down = sum(encoded_size(rows.get(i, {})) for i in rows) + len(ask.clients) * encoded_size(
             ask.shared
         )
-        sent = []  # a list, not a generator: the record must stand before the first reply is looked at
-        for index in self.record.asked:
-            told = self._ask | {
-                "round": round_,
-                "client": index,
-                "work": ask.work,
-                "state-round": self.accepted.get(index, -1),
-            }
-            content = messages.write_ask(encoded, rows.get(index, {}), told)
-            sent.append(Message(content, dst_node_id=self.nodes[index], message_type="train", group_id=str(round_)))
-        return sent
+        clients = {index: (self.accepted.get(index, -1), rows.get(index, {})) for index in self.record.asked}
+        return self._messages("train", encoded, {"round": round_, "work": ask.work}, clients)
+
+    def _messages(
+        self, kind: str, arrays: ArrayRecord, told: dict[str, Any], clients: dict[int, tuple[int, Tensors]]
+    ) -> list[Message]:
+        """Return one message per client in process; across a network one per node, for it pays for each.
+
+        It is a list, not a generator: Flower's grids go over it twice, and the record must stand before a reply comes.
+        """
+        groups: dict[tuple[int, ...], dict[int, tuple[int, Tensors]]] = {}
+        for index, own in clients.items():
+            place = (self.nodes[index],) if self._together else (self.nodes[index], index)
+            groups.setdefault(place, {})[index] = own
+        return [
+            Message(
+                messages.write_asks(arrays, self._ask | told, group),
+                dst_node_id=place[0],
+                message_type=kind,
+                group_id=str(told["round"]),
+            )
+            for place, group in groups.items()
+        ]
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -173,12 +193,8 @@ class FlowerStrategy(Strategy):
         self._panel = sorted(islice((index for index in order if index in self.nodes), PANEL))
         model = self.plan.rounds.model(self.params)
         encoded = self.arrays() if model is self.params else messages.to_arrays(model)
-        sent = []
-        for index in self._panel:
-            told = self._ask | {"round": round_, "client": index, "work": "evaluate", "state-round": -1}
-            content = messages.write_ask(encoded, {}, told)
-            sent.append(Message(content, dst_node_id=self.nodes[index], message_type="evaluate", group_id=str(round_)))
-        return sent
+        told = {"round": round_, "work": "evaluate"}
+        return self._messages("evaluate", encoded, told, dict.fromkeys(self._panel, (-1, {})))
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Keep each panel client's metrics."""
@@ -194,7 +210,9 @@ class FlowerStrategy(Strategy):
     def _in_order(self, asked: list[int], replies: Iterable[Message]) -> Iterator[tuple[int, Answer | None]]:
         """Yield (client, answer or None) in the order asked, holding as few replies as arrive early."""
         waiting: dict[int, Answer] = {}
-        arriving = (messages.read_answer(reply.content) for reply in replies if reply.has_content())
+        arriving = (
+            item for reply in replies if reply.has_content() for item in messages.read_answers(reply.content).items()
+        )
         for index in asked:
             while index not in waiting:
                 arrived = next(arriving, None)

@@ -32,43 +32,51 @@ def arrays_of(content: RecordDict, name: str) -> ArrayRecord:
     return record
 
 
-def write_ask(arrays: ArrayRecord, row: Tensors, ask: dict[str, Any]) -> RecordDict:
-    """Return the content of a message to one client; `arrays` is encoded once for all of them."""
-    records: dict[str, Any] = {"arrays": arrays, "config": ConfigRecord(ask)}
-    if row:
-        records["row"] = to_arrays(row)
+def write_asks(arrays: ArrayRecord, common: dict[str, Any], clients: dict[int, tuple[int, Tensors]]) -> RecordDict:
+    """Return the content of a message to one node.
+
+    Args:
+        arrays: what everyone receives, encoded once for all messages.
+        common: what is the same for all clients of the message.
+        clients: index -> (round of the state that counted last or -1, its own row).
+    """
+    told = common | {"clients": list(clients), "state-rounds": [round_ for round_, _ in clients.values()]}
+    rows = {f"row/{index}": to_arrays(row) for index, (_, row) in clients.items() if row}
+    return RecordDict({"arrays": arrays, "config": ConfigRecord(told), **rows})
+
+
+def read_asks(content: RecordDict) -> list[tuple[Tensors, dict[str, Any]]]:
+    """Return (row, ask) for each client that a message is for."""
+    told: dict[str, Any] = dict(content["config"])
+    clients, state_rounds = told.pop("clients"), told.pop("state-rounds")
+    return [
+        (
+            to_tensors(arrays_of(content, f"row/{client}")) if f"row/{client}" in content else {},
+            told | {"client": client, "state-round": state_round},
+        )
+        for client, state_round in zip(clients, state_rounds, strict=True)
+    ]
+
+
+def write_answers(answers: dict[int, Answer]) -> RecordDict:
+    """Return the content of a reply: the answer of each client of a message."""
+    records: dict[str, Any] = {}
+    for client, answer in answers.items():
+        records[f"arrays/{client}"] = to_arrays(answer.tensors)
+        records[f"metrics/{client}"] = MetricRecord({**answer.metrics})
+        records[f"config/{client}"] = ConfigRecord({"error": answer.error, "kept": answer.kept})
     return RecordDict(records)
 
 
-def read_ask(content: RecordDict) -> tuple[Tensors, Tensors, dict[str, Any]]:
-    """Return (shared, row, ask)."""
-    row = to_tensors(arrays_of(content, "row")) if "row" in content else {}
-    return to_tensors(arrays_of(content, "arrays")), row, dict(content["config"])
-
-
-def write_answer(ask: dict[str, Any], answer: Answer) -> RecordDict:
-    """Return the content of a reply."""
-    return RecordDict(
-        {
-            "arrays": to_arrays(answer.tensors),
-            "metrics": MetricRecord({**answer.metrics}),
-            "config": ConfigRecord(
-                {
-                    "client": ask["client"],
-                    "round": ask["round"],
-                    "error": answer.error,
-                    "kept": int(answer.kept),
-                }
-            ),
-        }
-    )
-
-
-def read_answer(content: RecordDict) -> tuple[int, Answer]:
-    """Return (client index, answer)."""
-    config: dict[str, Any] = dict(content["config"])
-    numbers: dict[str, Any] = dict(content["metrics"])
-    metrics = {name: float(value) for name, value in numbers.items()}
-    return int(config["client"]), Answer(
-        to_tensors(arrays_of(content, "arrays")), metrics, str(config["error"]), bool(config["kept"])
-    )
+def read_answers(content: RecordDict) -> dict[int, Answer]:
+    """Return client index -> answer."""
+    found = {}
+    for name in content:
+        kind, _, client = name.partition("/")
+        if kind == "config":
+            config: dict[str, Any] = dict(content[name])
+            numbers: dict[str, Any] = dict(content[f"metrics/{client}"])
+            metrics = {key: float(value) for key, value in numbers.items()}
+            tensors = to_tensors(arrays_of(content, f"arrays/{client}"))
+            found[int(client)] = Answer(tensors, metrics, str(config["error"]), bool(config["kept"]))
+    return found

@@ -1,5 +1,6 @@
 """Run folders: what a run writes, how a round is committed, what a resume reads."""
 
+import errno
 import hashlib
 import json
 import os
@@ -111,7 +112,7 @@ class Recorder:
     @staticmethod
     def _cut(path: Path, size: int) -> Any:
         """Open for appending, after cutting off what came later than the checkpoint."""
-        file = path.open("ab")
+        file = path.open("ab", buffering=0)  # nothing is left to flush when the disk is full
         if file.tell() < size:
             raise RunError(f"{path}: expected at least {size} bytes, got {file.tell()}: records are missing.")
         file.truncate(size)
@@ -133,8 +134,8 @@ class Recorder:
         lines = "".join(json.dumps(line) + "\n" for line in client_rows(record))
         with writing(self.folder):
             for file, text in ((self._rounds, json.dumps(row) + "\n"), (self._clients, lines)):
-                file.write(text.encode())
-                file.flush()
+                if file.write(text.encode()) != len(text.encode()):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.last = Checkpoint(
             record.round,
             params,

@@ -10,7 +10,6 @@ from typing import Any
 from fedjourney.config import Experiment
 from fedjourney.results import Result
 
-COLUMNS = ("round", "clients", "train", "validation", "test", "MB up", "MB down", "seconds")
 HEADER = (
     "round",
     "clients (asked/answered/failed)",
@@ -47,7 +46,7 @@ def _metric(metrics: dict[str, float]) -> str:
 
 
 class Screen:
-    """Plain lines on stderr's sibling: stdout, one a round."""
+    """Plain lines, one a round."""
 
     def __init__(self, experiment: Experiment | None, quiet: bool) -> None:
         self.experiment, self.quiet = experiment, quiet
@@ -64,10 +63,6 @@ class Screen:
             "  ".join(f"{cell:>{len(title)}}" for cell, title in zip(cells(row), HEADER, strict=True)),
             flush=True,
         )
-
-    def interrupted(self) -> None:
-        """Say how to go on."""
-        print("\nStopped; every finished round is saved. Go on with: fedjourney resume RUN", file=sys.stderr)
 
     def finished(self, result: Result) -> None:
         """Say what came out and where it is."""

@@ -1,5 +1,6 @@
-"""Where things lie on disk: cache, data root, client state; and how a file is written so that it is never half there."""
+"""Where things lie on disk; and how a file is written so that it is never half there."""
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,16 @@ def data_dir() -> Path | None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a kill, finds the old content or the new, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 @dataclass

@@ -79,7 +79,11 @@ def test_metrics_add_up_over_any_cut(double: Plan) -> None:
 
 
 def test_fedavg_with_one_client_is_local_training(small: str, tmp_path: Path) -> None:
-    text = small.replace("clients = 8", "clients = 1").replace("cohort = 4", "cohort = 1").replace("rounds = 4", "rounds = 1")
+    text = (
+        small.replace("clients = 8", "clients = 1")
+        .replace("cohort = 4", "cohort = 1")
+        .replace("rounds = 4", "rounds = 1")
+    )
     text = text.replace('"dirichlet"', '"iid"').replace("alpha = 0.5", "") + '[numerics]\ndtype = "float64"\n'
     result = fedjourney.run(config.parse(text), tmp_path / "run")
     built = plan(config.parse(text))

@@ -27,7 +27,7 @@ def test_it_imports_no_other_plugin_and_no_flower(kind: str, name: str) -> None:
         others = {f"fedjourney.{plugins.KINDS[kind]}.{other}" for other in plugins.names(kind)} - {name}
         assert module not in others
         if kind != "engine":
-            assert not module.startswith("flwr.") and module != "flwr", module
+            assert module.split(".")[0] != "flwr"
             assert module not in {f"fedjourney.{n}" for n in ("experiment", "flower", "results", "report")}
 
 

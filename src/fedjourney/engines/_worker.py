@@ -1,8 +1,9 @@
 """A worker process of the local engine: connects, builds the plan, answers one ask at a time."""
 
-import signal
+import os
 import sys
-from multiprocessing.connection import Client as connect
+import threading
+from multiprocessing import connection as pipes
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from typing import Any
 def main() -> None:
     """Serve asks until the other end closes; address and key come on standard input."""
     address, key = sys.stdin.readline().strip(), bytes.fromhex(sys.stdin.readline().strip())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    connection = connect(address, authkey=key)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    connection = pipes.Client(address, authkey=key)
     import torch
 
     from fedjourney import config, messages
@@ -32,9 +33,17 @@ def main() -> None:
         if received[0] == "shared":
             shared = messages.to_tensors(received[1])
             continue
-        _, category, row, ask = received
-        answer = side.answer(category, shared, messages.to_tensors(row) if row is not None else {}, ask)
-        connection.send(messages.write_answer(ask, answer))
+        _, category, content = received
+        asks = messages.read_asks(content)
+        answers = {ask["client"]: side.answer(category, shared, row, ask) for row, ask in asks}
+        connection.send(messages.write_answers(answers))
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of standard input, which the parent holds open as long as it lives; then end, whatever runs."""
+    while sys.stdin.read(1):
+        pass
+    os._exit(1)
 
 
 if __name__ == "__main__":

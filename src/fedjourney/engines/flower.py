@@ -45,7 +45,7 @@ def flower(
         deployed: whether they are processes of their own, connected as separate machines would be.
     """
     table = plan.experiment["experiment"]
-    timeout = (table["rounds"] + 1) * table["timeout"]
+    timeout = (2 * table["rounds"] + 1) * table["timeout"]  # roll call; each round trains and evaluates
     data = {} if where.data_root is None else {"FEDJOURNEY_DATA": str(where.data_root)}
 
     def compute(folder: Path) -> None:

@@ -5,6 +5,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -36,6 +37,7 @@ class _Worker:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fedjourney.engines._worker"],
             stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the parent, which then ends its workers
             env=os.environ | {"OMP_NUM_THREADS": str(first["threads"]), "MKL_NUM_THREADS": str(first["threads"])},
         )
         assert self.process.stdin is not None
@@ -55,8 +57,6 @@ class _Worker:
         return self._connection
 
     def _accept(self) -> "Connection":
-        import threading
-
         found: list[Any] = []
         thread = threading.Thread(target=lambda: found.append(self._listener.accept()), daemon=True)
         thread.start()
@@ -73,13 +73,12 @@ class _Worker:
 
     def send(self, number: int, message: Message) -> None:
         """Give it a job; the shared tensors travel once."""
-        content = message.content
-        shared = content["arrays"]
+        rest = RecordDict({name: record for name, record in message.content.items() if name != "arrays"})
+        shared = records.arrays_of(message.content, "arrays")
         if shared is not self.shared:
             self.connection.send(("shared", shared))
-            self.shared = shared  # type: ignore[assignment]
-        row = content["row"] if "row" in content else None
-        self.connection.send(("ask", message.metadata.message_type, row, dict(content["config"])))
+            self.shared = shared
+        self.connection.send(("ask", message.metadata.message_type, rest))
         self.job = number
 
     def end(self) -> None:
@@ -193,9 +192,8 @@ class _Local(InProcessGrid):
 
 
 def _error(message: Message, kind: str, said: str) -> RecordDict:
-    config = dict(message.content["config"])
-    stage = message.metadata.message_type
-    return records.write_answer(config, Answer({}, {}, f"{kind}|{stage}|{said}"))
+    answer = Answer({}, {}, f"{kind}|{message.metadata.message_type}|{said}")
+    return records.write_answers({ask["client"]: answer for _, ask in records.read_asks(message.content)})
 
 
 def local(plan: Plan, where: Where, /, *, workers: Annotated[int, Ge(0)] = 0) -> InProcessGrid:

@@ -17,10 +17,14 @@ class _Serial(InProcessGrid):
 
     def compute(self, messages: Iterable[Message], timeout: float | None) -> Iterator[tuple[Message, RecordDict]]:
         """Answer one after the other; a client that never returns cannot be cut off here."""
+        encoded, shared = None, {}
         for message in messages:
-            shared, row, ask = records.read_ask(message.content)
-            answer = self._side.answer(message.metadata.message_type, shared, row, ask)
-            yield message, records.write_answer(ask, answer)
+            arrays, category = records.arrays_of(message.content, "arrays"), message.metadata.message_type
+            if arrays is not encoded:
+                encoded, shared = arrays, records.to_tensors(arrays)
+            asks = records.read_asks(message.content)
+            answers = {ask["client"]: self._side.answer(category, shared, row, ask) for row, ask in asks}
+            yield message, records.write_answers(answers)
 
 
 def serial(plan: Plan, where: Where, /) -> InProcessGrid:

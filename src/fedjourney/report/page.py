@@ -89,7 +89,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         found.append(("clients' own mean", run.final("evaluation", metric, "mean")))
         found.append(
             (
-                f"clients' {'worst' if is_share(metric) else 'lowest'} tenth",
+                "clients' worst tenth",
                 run.final("evaluation", metric, "worst_tenth"),
             )
         )
@@ -144,7 +144,7 @@ def client_evaluation(run: Run) -> str:
         worst = scaled(run.series("evaluation", metric, "worst_tenth"), share)
         lines = [
             Series("mean", scaled(mean, share), 0, band),
-            Series("worst tenth" if share else "lowest tenth", worst, 4),
+            Series("worst tenth", worst, 4),
         ]
         if mean or worst:
             charts.append(line_chart(f"Clients' own {metric}", lines, unit=unit, high=100 if share else None))

@@ -1,0 +1,33 @@
+"""The manual that every Python brings along."""
+
+import sys
+from typing import Annotated
+
+from annotated_types import Ge, Lt
+
+from fedjourney.data import Dataset, Source
+from fedjourney.data._common import texts
+
+
+def python_topics(
+    source: Source,
+    /,
+    *,
+    sequence_length: Annotated[int, Ge(1)] = 80,
+    validation: Annotated[float, Ge(0), Lt(0.5)] = 0.1,
+    test: Annotated[float, Ge(0), Lt(0.5)] = 0.1,
+) -> Dataset:
+    """The topics of Python's own manual (`pydoc_data.topics`), as next-character text; column "topic".
+
+    Its text differs between Python versions, and so does the fingerprint.
+
+    Args:
+        source: unused; the splits follow the text's order.
+        sequence_length: characters per example.
+        validation: share of each topic's windows, from before the test part.
+        test: share of each topic's windows, the last ones.
+    """
+    from pydoc_data.topics import topics
+
+    name = f"python_topics {sys.version_info.major}.{sys.version_info.minor}"
+    return texts(name, dict(topics), "topic", sequence_length, validation, test)

@@ -1,0 +1,58 @@
+"""What partitions share: feeding flwr-datasets' partitioners, and refusing what cannot be."""
+
+from typing import Any
+
+import numpy as np
+
+from fedjourney.errors import ConfigError, nearest
+from fedjourney.partitions import Columns, Shards
+
+
+def enough(name: str, clients: int, num_examples: int) -> None:
+    """Refuse more clients than examples.
+
+    Raises:
+        ConfigError: with both numbers.
+    """
+    if clients > num_examples:
+        raise ConfigError(
+            f"[partition] clients: expected at most the {num_examples} training examples, got {clients}. "
+            f'Lower clients; "{name}" gives each at least one example.'
+        )
+
+
+def column(columns: Columns, by: str) -> np.ndarray:
+    """Return the column that decides.
+
+    Raises:
+        ConfigError: the data set has none of that name.
+    """
+    if by not in columns:
+        raise ConfigError(
+            f'[partition] by: the data set has no column "{by}". There are: {", ".join(columns)}.{nearest(by, columns)}'
+        )
+    return columns[by]
+
+
+def shards_of(partitioner: Any, values: np.ndarray) -> Shards:
+    """Return the rows that a flwr-datasets partitioner gives each client, by handing it row numbers.
+
+    Raises:
+        ConfigError: the partitioner refuses.
+    """
+    import datasets
+
+    table = datasets.Dataset.from_dict({"by": values.tolist(), "row": list(range(len(values)))})
+    partitioner.dataset = table
+    try:
+        parts = [partitioner.load_partition(client) for client in range(partitioner.num_partitions)]
+    except (ValueError, AssertionError) as error:
+        raise ConfigError(f"[partition] cannot be drawn: {error}") from None
+    found = [np.sort(np.array(part["row"], dtype=np.int64)) for part in parts]
+    empty = [client for client, rows in enumerate(found) if len(rows) == 0]
+    if empty:
+        raise ConfigError(
+            f"[partition] expected examples for every client, got none for {len(empty)} (client {empty[0]}, …). "
+            "Lower the number of clients, or the skew."
+        )
+    return found

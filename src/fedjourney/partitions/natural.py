@@ -1,0 +1,43 @@
+"""The data's own owners."""
+
+from typing import Annotated
+
+from annotated_types import Ge
+
+from fedjourney.errors import ConfigError
+from fedjourney.partitions import Columns, Shards
+from fedjourney.partitions._common import column, shards_of
+from fedjourney.seeds import permutation
+
+
+def natural(
+    columns: Columns,
+    num_examples: int,
+    seed: int,
+    /,
+    *,
+    by: str,
+    at_least: Annotated[int, Ge(1)] = 1,
+    clients: Annotated[int, Ge(0)] = 0,
+) -> Shards:
+    """A client for each value of a column: the speaker, the topic, the drawer.
+
+    Args:
+        columns: of the training examples.
+        num_examples: rows there are.
+        seed: picks owners where `clients` is smaller than their number.
+        by: the column.
+        at_least: owners with fewer examples are left out.
+        clients: how many owners, 0 = all.
+    """
+    from flwr_datasets.partitioner import NaturalIdPartitioner
+
+    values = column(columns, by)
+    found = [rows for rows in shards_of(NaturalIdPartitioner(partition_by="by"), values) if len(rows) >= at_least]
+    if not found or clients > len(found):
+        raise ConfigError(
+            f'[partition] clients: expected at most the {len(found)} values of "{by}" with {at_least} examples '
+            f"or more, got {clients or 'all of none'}. Lower clients or at_least."
+        )
+    found.sort(key=lambda rows: int(rows[0]))
+    return [found[place] for place in sorted(permutation(seed, len(found))[: clients or None])]

@@ -1,0 +1,39 @@
+"""McMahan's pathological split."""
+
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge
+
+from fedjourney.partitions import Columns, Shards
+from fedjourney.partitions._common import column, enough
+from fedjourney.seeds import permutation
+
+
+def shards(
+    columns: Columns,
+    num_examples: int,
+    seed: int,
+    /,
+    *,
+    clients: Annotated[int, Ge(1)] = 100,
+    shards_per_client: Annotated[int, Ge(1)] = 2,
+    by: str = "label",
+) -> Shards:
+    """Sort by label, cut into equal shards, deal each client a few: most clients see two classes.
+
+    Args:
+        columns: of the training examples.
+        num_examples: rows to deal.
+        seed: of the deal.
+        clients: how many.
+        shards_per_client: shards each is dealt.
+        by: the column that is sorted.
+
+    Reference: McMahan et al. 2017, https://arxiv.org/abs/1602.05629, section 3 ("pathological non-IID").
+    """
+    enough("shards", clients * shards_per_client, num_examples)
+    order = np.argsort(column(columns, by), kind="stable")
+    pieces = np.array_split(order, clients * shards_per_client)
+    dealt = permutation(seed, len(pieces)).reshape(clients, shards_per_client)
+    return [np.sort(np.concatenate([pieces[piece] for piece in row])) for row in dealt]
