@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo test check deploy browser numbers
+.PHONY: help demo test check deploy kill browser numbers
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -27,6 +27,9 @@ check: $(STAMP) ## format, lint, types, fast tests: the same line as in CI
 
 deploy: $(STAMP) ## real SuperLink, SuperNodes and Flower's simulation, on loopback
 	$(BIN)/python -m pytest -q -m deploy
+
+kill: $(STAMP) ## processes killed, interrupted and starved for real
+	$(BIN)/python -m pytest -q -m kill
 
 browser: $(STAMP) ## the report page in headless Chromium
 	$(BIN)/python -m pytest -q -m browser

@@ -68,7 +68,9 @@ def test_mistakes_in_a_file(
     assert not (tmp_path / "run").exists()
 
 
-def test_mistakes_on_the_command_line(small: str, tmp_path: Path, fedjourney_command: Command) -> None:
+def test_mistakes_on_the_command_line(small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from fedjourney.cli import main
+
     file = tmp_path / "small.toml"
     file.write_text(small)
     (tmp_path / "used").mkdir()
@@ -87,11 +89,10 @@ def test_mistakes_on_the_command_line(small: str, tmp_path: Path, fedjourney_com
         (["list", "modell"], ['Did you mean "model"?']),
         (["show", tmp_path / "none.toml"], ["no such file"]),
     ]:
-        done = fedjourney_command(arguments)
-        assert done.returncode == 2, (arguments, done.stderr)
-        assert "Traceback" not in done.stderr
+        assert main([str(argument) for argument in arguments]) == 2, arguments
+        said = capsys.readouterr().err
         for word in words:
-            assert word in done.stderr, (arguments, done.stderr)
+            assert word in said, (arguments, said)
 
 
 def test_mistakes_in_data(small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,14 +129,11 @@ def test_mistakes_in_data(small: str, tmp_path: Path, capsys: pytest.CaptureFixt
         assert not (tmp_path / "run").exists()
 
 
-def test_a_missing_data_set_says_how_to_get_it(
-    small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from fedjourney.cli import main
-
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_a_missing_data_set_says_how_to_get_it(small: str, tmp_path: Path, fedjourney_command: Command) -> None:
     (tmp_path / "mnist.toml").write_text(small.replace('"digits"', '"huggingface"\nset = "ylecun/mnist"'))
-    assert main(["run", str(tmp_path / "mnist.toml"), "--data-dir", str(tmp_path)]) == 2
-    said = capsys.readouterr().err
-    assert "--data-dir" in said
-    assert "FEDJOURNEY_DATA" in said
+    arguments = ["run", tmp_path / "mnist.toml", "--data-dir", tmp_path]
+    failed = fedjourney_command(arguments, env={"HF_HUB_OFFLINE": "1", "FEDJOURNEY_DATA": ""})
+    assert failed.returncode == 2
+    assert "--data-dir" in failed.stderr
+    assert "FEDJOURNEY_DATA" in failed.stderr
+    assert "Traceback" not in failed.stderr

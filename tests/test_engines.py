@@ -68,6 +68,7 @@ def test_a_round_without_enough_replies_keeps_the_parameters(small: str, tmp_pat
     assert result.rounds[0]["test"] == result.rounds[-1]["test"]
 
 
+@pytest.mark.kill
 def test_a_killed_worker_is_replaced_and_its_client_asked_again(
     small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_killed_worker_is_replaced_and_its_client_asked_again(
     assert killed.digest == untouched.digest
 
 
+@pytest.mark.kill
 def test_a_client_that_never_returns_is_cut_off_at_the_deadline(
     small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def longer(small: str, tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.kill
 @pytest.mark.parametrize("engine", ["serial", "local"])
 def test_kill_at_random_moments_then_resume(longer: Path, tmp_path: Path, engine: str) -> None:
     reference = fedjourney.run(fedjourney.load(longer), tmp_path / "reference")
@@ -55,6 +56,7 @@ def test_kill_at_random_moments_then_resume(longer: Path, tmp_path: Path, engine
     assert records(folder) == records(tmp_path / "reference")
 
 
+@pytest.mark.kill
 def test_interrupt_saves_and_says_how_to_go_on(longer: Path, tmp_path: Path) -> None:
     longer.write_text(longer.read_text().replace("rounds = 60", "rounds = 2000"))
     process = subprocess.Popen(
@@ -117,6 +119,7 @@ def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.kill
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
 def test_a_full_disk_is_an_error_that_says_so_and_the_run_goes_on_later(
     longer: Path, tmp_path: Path, mounted: Callable[..., Path], fedjourney_command: Command

@@ -19,7 +19,7 @@ from fedjourney.errors import RunError
 pytestmark = pytest.mark.deploy
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.toml"
-OVERRIDES = ["experiment.rounds=2", "partition.clients=6"]  # a SuperNode starts a process for every message
+OVERRIDES = ["experiment.rounds=2"]
 NODES = 3
 SECONDS = 300.0
 

@@ -1,0 +1,70 @@
+"""Partitions: disjoint, complete, reproducible, and as skewed as they say."""
+
+import numpy as np
+import pytest
+
+from fedjourney import plugins
+from fedjourney.errors import ConfigError
+from fedjourney.partitions import Shards
+
+LABELS = np.random.default_rng(0).integers(0, 10, 2000)
+COLUMNS = {"label": LABELS, "speaker": np.array([f"s{i % 37}" for i in range(2000)])}
+EVERY = {name: {} for name in plugins.names("partition")} | {"natural": {"by": "speaker"}}
+
+
+def draw(name: str, seed: int = 3, **options: object) -> Shards:
+    table = plugins.resolve("partition", {"name": name, **EVERY[name], **options})
+    shards: Shards = plugins.build("partition", table, COLUMNS, len(LABELS), seed)
+    return shards
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_disjoint_complete_ascending_reproducible(name: str) -> None:
+    shards, again = draw(name), draw(name)
+    rows = np.concatenate(shards)
+    assert sorted(rows) == list(range(2000))
+    assert all(len(one) > 0 and (np.diff(one) > 0).all() for one in shards)
+    assert all(np.array_equal(a, b) for a, b in zip(shards, again, strict=True))
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if name != "natural"])
+def test_another_seed_deals_anew(name: str) -> None:
+    assert any(not np.array_equal(a, b) for a, b in zip(draw(name), draw(name, seed=4), strict=True))
+
+
+def classes(shards: Shards) -> list[int]:
+    return [len(np.unique(LABELS[rows])) for rows in shards]
+
+
+def test_skews_are_what_they_say() -> None:
+    assert min(classes(draw("iid", clients=10))) == 10
+    assert max(classes(draw("shards", clients=50))) <= 4  # two shards, each within two neighbouring labels
+    strong, weak = draw("dirichlet", clients=10, alpha=0.1), draw("dirichlet", clients=10, alpha=100.0)
+    assert np.mean(classes(strong)) < 8 < np.mean(classes(weak))
+    sizes = [len(rows) for rows in draw("sizes", clients=10)]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == pytest.approx(10 * sizes[0], rel=0.15)
+
+
+def test_natural_owners_stay_whole() -> None:
+    shards = draw("natural")
+    assert len(shards) == 37
+    assert all(len(set(COLUMNS["speaker"][rows])) == 1 for rows in shards)
+    assert len(draw("natural", clients=5)) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("iid", {"clients": 2001}, ["2000", "2001"]),
+        ("shards", {"clients": 1001}, ["2000", "2002"]),
+        ("dirichlet", {"by": "labl"}, ['no column "labl"', 'Did you mean "label"?']),
+        ("natural", {"at_least": 500}, ["at_least"]),
+        ("natural", {"clients": 38}, ["37", "38"]),
+    ],
+)
+def test_what_cannot_be_is_refused(name: str, options: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        draw(name, **options)
+    for word in words:
+        assert word in str(error.value)

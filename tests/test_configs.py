@@ -1,0 +1,61 @@
+"""Every config resolves, runs again from its resolved form, and says what it shows."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fedjourney
+from fedjourney import config
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_it_resolves_to_itself_and_says_what_it_shows(path: Path) -> None:
+    experiment = fedjourney.load(path)
+    assert config.parse(experiment.text()) == experiment
+    assert path.read_text().startswith("# ")
+    assert experiment["experiment"]["name"] == path.stem
+
+
+def test_the_quickstart_keeps_its_word(tmp_path: Path) -> None:
+    experiment = fedjourney.load(ROOT / "configs" / "quickstart.toml")
+    result = fedjourney.run(experiment, tmp_path / "run")
+    assert result.rounds[-1]["test"]["accuracy"] >= 0.95
+    assert experiment["partition"]["clients"] >= 20
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("mnist-2nn-fedavg", 199_210), ("mnist-cnn-fedavg", 1_663_370), ("lenet", 44_426)]
+)
+def test_models_have_the_published_size(name: str, parameters: int) -> None:
+    from fedjourney import plugins
+    from fedjourney.tasks import Signature
+
+    path = ROOT / "configs" / f"{name}.toml"
+    table = fedjourney.load(path)["model"] if path.exists() else {"name": name}
+    model = plugins.build("model", table, Signature({"image": (1, 28, 28)}, {"label": ()}, 10))
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+def test_help_and_list_import_neither_torch_nor_flwr() -> None:
+    for arguments in (["--help"], ["list"], ["--version"]):
+        code = (
+            "import sys\nfrom fedjourney.cli import main\n"
+            f"try:\n    main({arguments})\nexcept SystemExit:\n    pass\n"
+            "print(sorted({'torch', 'flwr', 'numpy', 'pydantic'} & set(sys.modules)))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert done.stdout.splitlines()[-1] == "[]", done
+
+
+@pytest.mark.numbers
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_mnist_2nn_reaches_97_percent_when_the_readme_says(tmp_path: Path, seed: int) -> None:
+    experiment = config.load(ROOT / "configs" / "mnist-2nn-fedavg.toml", [f"experiment.seed={seed}"])
+    rounds = fedjourney.run(experiment, tmp_path / "run").rounds
+    reached = next(row["round"] for row in rounds if row["test"]["accuracy"] >= 0.97)
+    assert reached <= 87  # McMahan et al. 2017, table 1
