@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from fedjourney.batching import Batch, Gradient
 from fedjourney.tasks import Task
 from fedjourney.tensors import Tensors
 from fedjourney.updates import Carry, LocalUpdate, Reply
@@ -64,6 +65,26 @@ def killing_once(task: Task, /, *, marker: str) -> LocalUpdate:
         return reply
 
     return _with_finish(task, fail)
+
+
+def counting(task: Task, /) -> LocalUpdate:
+    """Not faulty: keeps, as client state, how many of its replies counted."""
+    plain = sgd(task)
+
+    def start(shared: Tensors, row: Tensors, state: Tensors) -> Carry:
+        carry = plain.start(shared, row, state)
+        return Carry(carry.params, carry.extra | {"count": state.get("count", torch.zeros(()))})
+
+    def step(carry: Carry, batch: Batch, gradient: Gradient) -> Carry:
+        stepped = plain.step(Carry(carry.params, carry.extra), batch, gradient)
+        return Carry(stepped.params, stepped.extra | {"count": carry.extra["count"]})
+
+    def finish(shared: Tensors, carry: Carry) -> Reply:
+        reply = plain.finish(shared, carry)
+        count = carry.extra["count"] + 1
+        return Reply(reply.tensors, reply.metrics | {"count": float(count)}, {"count": count})
+
+    return dataclasses.replace(plain, start=start, step=step, finish=finish)
 
 
 def never_returning(task: Task, /) -> LocalUpdate:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 
 import fedjourney
 from fedjourney import config
@@ -60,6 +61,32 @@ def test_a_client_that_fails_costs_its_reply_not_the_run(
     assert {failure["kind"] for failure in failed} == {kind}
     assert sum(row["clients"]["answered"] for row in serial.rounds) + len(failed) == 16
     assert run(text, tmp_path / "b", "engine.name=local", "engine.workers=2").digest == serial.digest
+
+
+def test_client_state_counts_once_per_accepted_reply_and_survives_a_resume(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    text = small + '[update]\nname = "faulty:counting"\n'
+    whole = run(text, tmp_path / "whole")
+    seen: dict[int, int] = {}
+    for row in parquet.read_table(whole.folder / "clients.parquet").to_pylist():
+        seen[row["client"]] = seen.get(row["client"], 0) + 1
+        assert row["count"] == seen[row["client"]]
+    assert max(seen.values()) > 1
+
+    class StopError(Exception):
+        pass
+
+    def stop(row: dict[str, object]) -> None:
+        if row["round"] == 2:
+            raise StopError
+
+    with pytest.raises(StopError):
+        fedjourney.run(config.parse(text), tmp_path / "stopped", watch=stop)
+    assert fedjourney.resume(tmp_path / "stopped").digest == whole.digest
+    local = run(text, tmp_path / "local", "engine.name=local", "engine.workers=2")
+    assert local.digest == whole.digest
 
 
 def test_a_round_without_enough_replies_keeps_the_parameters(small: str, tmp_path: Path) -> None:

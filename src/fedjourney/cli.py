@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fedjourney: {error}", file=sys.stderr)
         return USER_MISTAKE
     except KeyboardInterrupt:
-        print("\nStopped before the first round; nothing is lost, for nothing was begun.", file=sys.stderr)
+        print("\nStopped before anything was begun.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `fedjourney list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,7 +6,7 @@ load → plan (data, shards, task, strategy) → engine → serve: Flower's `Str
 import json
 import logging
 import platform
-import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -77,13 +77,14 @@ def _compute(built: Plan, folder: Path, data_root: Path | None, watch: Watch | N
     """Compute on the engine that the experiment names."""
     where = Where(data_root, (folder / "state").resolve())
     engine = plugins.build("engine", built.experiment["engine"], built, where)
-    if not isinstance(
-        engine, InProcessGrid
-    ):  # a runtime of its own: it runs the server's door, which serves into `folder`
-        engine(folder)
-        return _reread(folder)
-    with engine as grid:
-        return serve(built, grid, folder, where, watch)
+    try:
+        if not isinstance(engine, InProcessGrid):
+            engine(folder)  # a runtime of its own: it runs the server's door, which serves into `folder`
+            return _reread(folder)
+        with engine as grid:
+            return serve(built, grid, folder, where, watch)
+    except KeyboardInterrupt:
+        raise Interrupted(folder) from None
 
 
 def serve(built: Plan, grid: Grid, folder: Path, where: Where, watch: Watch | None = None) -> Result:
@@ -127,7 +128,7 @@ def serve(built: Plan, grid: Grid, folder: Path, where: Where, watch: Watch | No
         except KeyboardInterrupt:
             if recorder.last.round >= 0:
                 recorder.save()
-            raise Interrupted(folder) from None
+            raise
         finally:
             recorder.close()
     return _finish(built, recorder)
@@ -160,11 +161,16 @@ def create(folder: Path, built: Plan) -> None:
             f"{folder}: expected a new or empty folder, got one in use. "
             f"Choose another --out, or go on with `fedjourney resume {folder}`."
         )
-    with results.writing(folder):
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "partition.json", json.dumps(_holdings(built)).encode())
         write_atomically(folder / "run.json", json.dumps(_facts(built), indent=1).encode())
         write_atomically(folder / "experiment.toml", built.experiment.text().encode())
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise RunError(
+            f"{folder}: cannot be written ({error.strerror}). Make room or make it writable, or choose another --out."
+        ) from None
 
 
 def _begin(built: Plan, folder: Path) -> Checkpoint:
@@ -244,7 +250,6 @@ def _rounds(folder: Path) -> list[dict[str, Any]]:
 def _summary(folder: Path, rounds: list[dict[str, Any]], found: str, seconds: float) -> dict[str, Any]:
     answered = sum(row["clients"]["answered"] for row in rounds)
     rows = _read_examples(folder)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "run": str(folder),
         "digest": found,
@@ -256,8 +261,18 @@ def _summary(folder: Path, rounds: list[dict[str, Any]], found: str, seconds: fl
         "examples_per_second": round(rows / seconds, 1),
         "bytes_up": sum(row["bytes_up"] for row in rounds),
         "bytes_down": sum(row["bytes_down"] for row in rounds),
-        "peak_memory_mb": round(memory / (1024 if sys.platform != "darwin" else 1048576), 1),
+        "peak_memory_mb": _peak_memory(),
     }
+
+
+def _peak_memory() -> float | None:
+    """Return the most MB this process has held, and None where the system does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(most / (1048576 if sys.platform == "darwin" else 1024), 1)
 
 
 def _read_examples(folder: Path) -> float:

@@ -1,5 +1,7 @@
 """What partitions share: feeding flwr-datasets' partitioners, and refusing what cannot be."""
 
+import contextlib
+import io
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,8 @@ def shards_of(partitioner: Any, values: np.ndarray) -> Shards:
     table = datasets.Dataset.from_dict({"by": values.tolist(), "row": list(range(len(values)))})
     partitioner.dataset = table
     try:
+        with contextlib.redirect_stderr(io.StringIO()):  # its progress bar would stand among our lines
+            partitioner.load_partition(0)
         parts = [partitioner.load_partition(client) for client in range(partitioner.num_partitions)]
     except (ValueError, AssertionError) as error:
         raise ConfigError(f"[partition] cannot be drawn: {error}") from None
