@@ -14,7 +14,7 @@ import torch
 from fedjourney import config, plugins
 from fedjourney.config import Experiment
 from fedjourney.data import Dataset, Examples, Source
-from fedjourney.errors import ConfigError
+from fedjourney.errors import ConfigError, DataError
 from fedjourney.seeds import permutation, seed_for
 from fedjourney.storage import ClientStates, cache_dir, data_dir
 from fedjourney.strategies import Rounds, Setting
@@ -68,6 +68,14 @@ class Plan:
 
 
 def plan(experiment: Experiment, data_root: Path | None = None) -> Plan:
+    """Build an experiment (see `_plan`); messages begin with the experiment's file."""
+    try:
+        return _plan(experiment, data_root)
+    except (ConfigError, DataError) as error:
+        raise type(error)(f"{experiment.where}{error}") from None
+
+
+def _plan(experiment: Experiment, data_root: Path | None) -> Plan:
     """Build data, shards, model, task and strategy; everything that can be wrong is found here.
 
     Raises:
@@ -85,11 +93,13 @@ def plan(experiment: Experiment, data_root: Path | None = None) -> Plan:
     dtype = getattr(torch, experiment["numerics"]["dtype"])
 
     def make_model() -> torch.nn.Module:
-        return plugins.build("model", experiment["model"], signature)
+        return _expected("model", experiment, plugins.build("model", experiment["model"], signature), torch.nn.Module)
 
     task = plugins.build("task", experiment["task"], make_model, signature, dtype)
-    rounds = plugins.build("strategy", experiment["strategy"], setting)
-    update = plugins.build("update", experiment["update"], task) if rounds.uses_update else None
+    rounds = _expected("strategy", experiment, _strategy(experiment, setting), Rounds)
+    update = None
+    if rounds.uses_update:
+        update = _expected("update", experiment, plugins.build("update", experiment["update"], task), LocalUpdate)
     transforms = [plugins.build("transform", table) for table in experiment["transform"]]
     if transforms and not rounds.uses_update:
         raise ConfigError(
@@ -97,6 +107,31 @@ def plan(experiment: Experiment, data_root: Path | None = None) -> Plan:
             "Remove [[transform]]."
         )
     return Plan(experiment, dataset, shards, task, rounds, rounds.halves(task, update), transforms, setting)
+
+
+def _strategy(experiment: Experiment, setting: Setting) -> Any:
+    table = experiment["strategy"]
+    found = plugins.load("strategy", table["name"])
+    if isinstance(found, type) and not issubclass(found, Rounds):
+        raise ConfigError(
+            f"[strategy] name: expected a class derived from fedjourney.strategies.Rounds, got {found.__name__}. "
+            f"A Flower strategy is not run here yet; ours are: {', '.join(plugins.names('strategy'))}."
+        )
+    return plugins.build("strategy", table, setting)
+
+
+def _expected(kind: str, experiment: Experiment, built: Any, wanted: type[Any]) -> Any:
+    """Return what a plug-in built, if it is what its kind must build.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if not isinstance(built, wanted):
+        raise ConfigError(
+            f'[{kind}] name: expected "{experiment[kind]["name"]}" to give a {wanted.__name__}, '
+            f"got a {type(built).__name__}."
+        )
+    return built
 
 
 @dataclass

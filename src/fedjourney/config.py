@@ -1,5 +1,6 @@
 """An experiment: one TOML file, checked to the last key before any work."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ EXPERIMENT: dict[str, tuple[Any, Any]] = {
     "seed": (Annotated[int, Ge(0)], 0),
     "rounds": (Annotated[int, Ge(1)], 10),
     "evaluate_every": (Annotated[int, Ge(0)], 1),  # rounds; 0 = only at the end
-    "cohort": (int | float, 1.0),  # a whole number of clients, or a fraction of them in (0, 1]
+    "cohort": (Any, 1.0),  # a whole number of clients, or a fraction of them in (0, 1]
     "min_replies": (Annotated[int, Ge(1)], 1),
     "timeout": (Annotated[float, Gt(0)] | Annotated[int, Gt(0)], 3600.0),  # seconds a round may take
     "holdout": (Annotated[float, Ge(0)], 0.1),  # share of each shard kept for the client's own evaluation
@@ -50,11 +51,13 @@ class Experiment:
 
     Attributes:
         tables: name of table -> its resolved options (`transform`: a list of tables).
+        where: the file, as messages begin with it.
         base_dir: folder of the file, against which relative paths in `[data]` are read.
     """
 
     tables: dict[str, Any]
     base_dir: Path = field(default_factory=Path, compare=False)
+    where: str = field(default="", compare=False)
 
     def __getitem__(self, table: str) -> Any:
         """Return a resolved table."""
@@ -140,7 +143,7 @@ def parse(text: str, overrides: Sequence[str] = (), *, where: str = "", base_dir
                 )
             tables[key] = plugins.resolve(key, table, where)
     _check_together(tables, where)
-    return Experiment(tables, base_dir or Path.cwd())
+    return Experiment(tables, base_dir or Path.cwd(), where)
 
 
 DEFAULTS: Mapping[str, Any] = {
@@ -170,9 +173,13 @@ def _transform(table: Any, where: str) -> dict[str, Any]:
 def _check_together(tables: dict[str, Any], where: str) -> None:
     experiment = tables["experiment"]
     cohort, place = experiment["cohort"], f"{where}[experiment] "
-    if isinstance(cohort, bool) or cohort <= 0 or (isinstance(cohort, float) and cohort > 1):
+    if type(cohort) not in (int, float) or cohort <= 0 or (isinstance(cohort, float) and cohort > 1):
         raise ConfigError(
             f"{place}cohort: expected a number of clients (1, 2, …) or a fraction in (0, 1], got {cohort!r}."
+        )
+    if not re.fullmatch(r"[\w.-]+", experiment["name"]):
+        raise ConfigError(
+            f"{place}name: expected letters, digits, dots and dashes (it names a folder), got {experiment['name']!r}."
         )
     if experiment["holdout"] >= 1:
         raise ConfigError(f"{place}holdout: expected a share below 1, got {experiment['holdout']!r}.")

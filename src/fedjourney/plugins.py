@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedjourney.errors import ConfigError, nearest
+from fedjourney.errors import ConfigError, FedjourneyError, nearest
 
 KINDS = {
     "data": "data",
@@ -101,9 +101,24 @@ def resolve(kind: str, table: Mapping[str, Any], where: str = "") -> dict[str, A
 
 
 def build(kind: str, table: Mapping[str, Any], *injected: Any) -> Any:
-    """Call the plug-in of a resolved table with what is injected and its options."""
+    """Call the plug-in of a resolved table with what is injected and its options.
+
+    Raises:
+        ConfigError: somebody else's plug-in cannot be built with what is injected.
+    """
     options = {key: value for key, value in table.items() if key != "name"}
-    return load(kind, table["name"])(*injected, **options)
+    plugin = load(kind, table["name"])
+    if ":" not in table["name"]:
+        return plugin(*injected, **options)
+    try:
+        return plugin(*injected, **options)
+    except FedjourneyError:
+        raise
+    except Exception as error:  # foreign code can raise anything, and its name came from the user's file
+        raise ConfigError(
+            f'[{kind}] name: "{table["name"]}" could not be built ({type(error).__name__}: {error}). '
+            f"A {kind} takes what src/fedjourney/{KINDS[kind]}/__init__.py says."
+        ) from error
 
 
 def check_fields(fields: Mapping[str, tuple[Any, Any]], values: Mapping[str, Any], where: str) -> dict[str, Any]:

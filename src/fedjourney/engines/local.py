@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, Listener, wait
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from flwr.app import ArrayRecord, Message, RecordDict
 
 from fedjourney import messages as records
@@ -196,7 +196,7 @@ def _error(message: Message, kind: str, said: str) -> RecordDict:
     return records.write_answers({ask["client"]: answer for _, ask in records.read_asks(message.content)})
 
 
-def local(plan: Plan, where: Where, /, *, workers: Annotated[int, Ge(0)] = 0) -> InProcessGrid:
+def local(plan: Plan, where: Where, /, *, workers: Annotated[int, Ge(0), Le(1024)] = 0) -> InProcessGrid:
     """Worker processes, one thread each: parameters travel once a round, replies come back in order.
 
     Args:

@@ -10,16 +10,16 @@ from fedjourney.errors import ConfigError, nearest
 from fedjourney.partitions import Columns, Shards
 
 
-def enough(name: str, clients: int, num_examples: int) -> None:
-    """Refuse more clients than examples.
+def enough(clients: int, num_examples: int, each: int = 1) -> None:
+    """Refuse more clients than there are examples for, `each` examples a client.
 
     Raises:
         ConfigError: with both numbers.
     """
-    if clients > num_examples:
+    if clients * each > num_examples:
         raise ConfigError(
-            f"[partition] clients: expected at most the {num_examples} training examples, got {clients}. "
-            f'Lower clients; "{name}" gives each at least one example.'
+            f"[partition] clients: expected at most {num_examples // each} ({num_examples} training examples, "
+            f"{each} or more for each client), got {clients}. Lower clients, or take more data."
         )
 
 

@@ -35,7 +35,7 @@ def dirichlet(
     from flwr_datasets.partitioner import DirichletPartitioner
 
     values = column(columns, by)
-    enough("dirichlet", clients * at_least, num_examples)
+    enough(clients, num_examples, at_least)
     partitioner = DirichletPartitioner(
         num_partitions=clients,
         partition_by="by",

@@ -19,5 +19,5 @@ def iid(columns: Columns, num_examples: int, seed: int, /, *, clients: Annotated
         seed: of the shuffle.
         clients: how many.
     """
-    enough("iid", clients, num_examples)
+    enough(clients, num_examples)
     return [np.sort(rows) for rows in np.array_split(permutation(seed, num_examples), clients)]

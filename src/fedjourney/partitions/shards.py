@@ -32,7 +32,7 @@ def shards(
 
     Reference: McMahan et al. 2017, https://arxiv.org/abs/1602.05629, section 3 ("pathological non-IID").
     """
-    enough("shards", clients * shards_per_client, num_examples)
+    enough(clients, num_examples, shards_per_client)
     order = np.argsort(column(columns, by), kind="stable")
     pieces = np.array_split(order, clients * shards_per_client)
     dealt = permutation(seed, len(pieces)).reshape(clients, shards_per_client)

@@ -30,7 +30,7 @@ def sizes(
     """
     from flwr_datasets import partitioner
 
-    enough("sizes", clients, num_examples)
+    enough(clients, num_examples)
     order = permutation(seed, num_examples)
     kinds = {
         "linear": partitioner.LinearPartitioner,
