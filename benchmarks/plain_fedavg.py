@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fedjourney import config, plugins
-from fedjourney.client import plan
+from fedjourney.plan import plan
 from fedjourney.tasks import signature_of
 
 

@@ -8,130 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from fedjourney import config, plugins
-from fedjourney.config import Experiment
-from fedjourney.data import Dataset, Examples, Source
-from fedjourney.errors import ConfigError, DataError
-from fedjourney.seeds import permutation, seed_for
+from fedjourney import config
+from fedjourney.plan import Plan, plan
+from fedjourney.seeds import seed_for
 from fedjourney.storage import ClientStates, cache_dir, data_dir
-from fedjourney.strategies import Rounds, Setting
-from fedjourney.tasks import Task, signature_of
 from fedjourney.tensors import Tensors
-from fedjourney.transforms import Transform
-from fedjourney.updates import Client, LocalUpdate, Work
+from fedjourney.updates import Client, LocalUpdate
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that an experiment's text says, built: the same on the server and on every client.
-
-    Attributes:
-        experiment: the checked experiment.
-        dataset: decoded and split.
-        shards: for each client the rows of `dataset.train` it holds.
-        task: loss, batches, metrics.
-        rounds: the strategy.
-        halves: its client halves by name.
-        transforms: in the order of encoding.
-        setting: what the strategy may know.
-    """
-
-    experiment: Experiment
-    dataset: Dataset
-    shards: list[np.ndarray]
-    task: Task
-    rounds: Rounds
-    halves: dict[str, LocalUpdate | Work]
-    transforms: list[Transform]
-    setting: Setting
-
-    def shard(self, index: int) -> tuple[Examples, Examples]:
-        """Return (train, held-out) examples of one client; the held-out share is drawn class by class."""
-        rows = self.shards[index]
-        share = self.experiment["experiment"]["holdout"]
-        count = round(share * len(rows)) if len(rows) > 1 else 0
-        held = np.zeros(len(rows), dtype=bool)
-        if count:
-            order = permutation(seed_for(self.experiment.seed, "holdout", index), len(rows))
-            target = next(iter(self.dataset.train.y.values()))
-            if target.dim() == 1:
-                order = order[np.argsort(target.numpy()[rows[order]], kind="stable")]
-            held[order[(np.arange(count) * len(rows)) // count]] = True
-        train, own = torch.from_numpy(rows[~held]), torch.from_numpy(rows[held])
-        return self.dataset.train.take(train), self.dataset.train.take(own)
-
-
-def plan(experiment: Experiment, data_root: Path | None = None) -> Plan:
-    """Build an experiment (see `_plan`); messages begin with the experiment's file."""
-    try:
-        return _plan(experiment, data_root)
-    except (ConfigError, DataError) as error:
-        raise type(error)(f"{experiment.where}{error}") from None
-
-
-def _plan(experiment: Experiment, data_root: Path | None) -> Plan:
-    """Build data, shards, model, task and strategy; everything that can be wrong is found here.
-
-    Raises:
-        ConfigError: the parts do not fit together.
-        DataError: the data cannot be had.
-    """
-    seed = experiment.seed
-    source = Source(data_root or data_dir(), cache_dir(), seed_for(seed, "data"), experiment.base_dir)
-    dataset: Dataset = plugins.build("data", experiment["data"], source)
-    shards = plugins.build(
-        "partition", experiment["partition"], dataset.columns, len(dataset.train), seed_for(seed, "partition")
-    )
-    setting = Setting(seed, len(shards), config.cohort_size(experiment, len(shards)))
-    signature = signature_of(dataset)
-    dtype = getattr(torch, experiment["numerics"]["dtype"])
-
-    def make_model() -> torch.nn.Module:
-        return _expected("model", experiment, plugins.build("model", experiment["model"], signature), torch.nn.Module)
-
-    task = plugins.build("task", experiment["task"], make_model, signature, dtype)
-    rounds = _expected("strategy", experiment, _strategy(experiment, setting), Rounds)
-    update = None
-    if rounds.uses_update:
-        update = _expected("update", experiment, plugins.build("update", experiment["update"], task), LocalUpdate)
-    transforms = [plugins.build("transform", table) for table in experiment["transform"]]
-    if transforms and not rounds.uses_update:
-        raise ConfigError(
-            f'[[transform]] acts on updates, but strategy "{experiment["strategy"]["name"]}" sends none. '
-            "Remove [[transform]]."
-        )
-    return Plan(experiment, dataset, shards, task, rounds, rounds.halves(task, update), transforms, setting)
-
-
-def _strategy(experiment: Experiment, setting: Setting) -> Any:
-    table = experiment["strategy"]
-    found = plugins.load("strategy", table["name"])
-    if isinstance(found, type) and not issubclass(found, Rounds):
-        raise ConfigError(
-            f"[strategy] name: expected a class derived from fedjourney.strategies.Rounds, got {found.__name__}. "
-            f"A Flower strategy is not run here yet; ours are: {', '.join(plugins.names('strategy'))}."
-        )
-    return plugins.build("strategy", table, setting)
-
-
-def _expected(kind: str, experiment: Experiment, built: Any, wanted: type[Any]) -> Any:
-    """Return what a plug-in built, if it is what its kind must build.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    if not isinstance(built, wanted):
-        raise ConfigError(
-            f'[{kind}] name: expected "{experiment[kind]["name"]}" to give a {wanted.__name__}, '
-            f"got a {type(built).__name__}."
-        )
-    return built
 
 
 @dataclass

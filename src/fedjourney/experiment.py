@@ -5,27 +5,23 @@ load → plan (data, shards, task, strategy) → engine → serve: Flower's `Str
 
 import json
 import logging
-import platform
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import flwr
-import torch
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid
 
-import fedjourney
-from fedjourney import config, plugins, results
-from fedjourney.client import Plan, plan, torch_threads
+from fedjourney import config, facts, plugins, results
+from fedjourney.client import torch_threads
 from fedjourney.config import Experiment
 from fedjourney.engines import InProcessGrid, Where
 from fedjourney.errors import Interrupted, RunError
 from fedjourney.flower import FlowerStrategy, RoundRecord, roll_call
+from fedjourney.plan import Plan, plan
 from fedjourney.results import Checkpoint, Recorder, Result
 from fedjourney.seeds import seed_for
 from fedjourney.storage import write_atomically
@@ -163,8 +159,8 @@ def create(folder: Path, built: Plan) -> None:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "partition.json", json.dumps(_holdings(built)).encode())
-        write_atomically(folder / "run.json", json.dumps(_facts(built), indent=1).encode())
+        write_atomically(folder / "partition.json", json.dumps(facts.holdings(built)).encode())
+        write_atomically(folder / "run.json", json.dumps(facts.of_run(built), indent=1).encode())
         write_atomically(folder / "experiment.toml", built.experiment.text().encode())
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
@@ -224,12 +220,12 @@ def _finish(built: Plan, recorder: Recorder) -> Result:
 
         results.write_parquet(folder)
         write_atomically(folder / "model.safetensors", save({n: t.contiguous() for n, t in model.items()}))
-        rounds = _rounds(folder)
+        rounds = facts.rounds(folder)
         found = results.digest(model, last.chain)
-        summary = _summary(folder, rounds, found, last.seconds)
-        facts = json.loads((folder / "run.json").read_text())
-        facts |= {"digest": found, "seconds": last.seconds, "finished": True, "summary": summary}
-        write_atomically(folder / "run.json", json.dumps(facts, indent=1).encode())
+        summary = facts.summary(folder, rounds, found, last.seconds)
+        kept = json.loads((folder / "run.json").read_text())
+        kept |= {"digest": found, "seconds": last.seconds, "finished": True, "summary": summary}
+        write_atomically(folder / "run.json", json.dumps(kept, indent=1).encode())
         write_report([folder])
         (folder / "clients.jsonl").unlink()
     return Result(folder, found, rounds, model, summary)
@@ -239,100 +235,10 @@ def _reread(folder: Path) -> Result:
     """Return the result of a run that has ended."""
     from safetensors.torch import load_file
 
-    facts = json.loads((folder / "run.json").read_text())
-    return Result(folder, facts["digest"], _rounds(folder), load_file(folder / "model.safetensors"), facts["summary"])
-
-
-def _rounds(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
-
-
-def _summary(folder: Path, rounds: list[dict[str, Any]], found: str, seconds: float) -> dict[str, Any]:
-    answered = sum(row["clients"]["answered"] for row in rounds)
-    rows = _read_examples(folder)
-    return {
-        "run": str(folder),
-        "digest": found,
-        "rounds": rounds[-1]["round"],
-        "seconds": round(seconds, 3),
-        "test": rounds[-1]["test"],
-        "validation": rounds[-1]["validation"],
-        "clients_per_second": round(answered / seconds, 2),
-        "examples_per_second": round(rows / seconds, 1),
-        "bytes_up": sum(row["bytes_up"] for row in rounds),
-        "bytes_down": sum(row["bytes_down"] for row in rounds),
-        "peak_memory_mb": _peak_memory(),
-    }
-
-
-def _peak_memory() -> float | None:
-    """Return the most MB this process has held, and None where the system does not tell."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(most / (1048576 if sys.platform == "darwin" else 1024), 1)
-
-
-def _read_examples(folder: Path) -> float:
-    """Return how many examples the accepted clients held, summed over rounds."""
-    from pyarrow import parquet
-
-    table = parquet.read_table(folder / "clients.parquet")
-    if "num-examples" not in table.column_names:
-        return 0.0
-    return float(sum(value or 0.0 for value in table["num-examples"].to_pylist()))
-
-
-def _facts(built: Plan) -> dict[str, Any]:
-    dataset, shapes = built.dataset, built.task.init(0)
-    return {
-        "finished": False,
-        "base_dir": str(built.experiment.base_dir),
-        "parameters": sum(tensor.numel() for tensor in shapes.values()),
-        "dataset": {
-            "name": dataset.name,
-            "classes": dataset.classes,
-            "fingerprint": dataset.fingerprint,
-            "examples": {
-                "train": len(dataset.train),
-                "validation": len(dataset.validation),
-                "test": len(dataset.test),
-            },
-        },
-        "platform": {
-            "machine": platform.machine(),
-            "system": platform.system(),
-            "isa": torch.backends.cpu.get_cpu_capability(),
-            "device": built.experiment["numerics"]["device"],
-            "dtype": built.experiment["numerics"]["dtype"],
-            "threads": built.experiment["numerics"]["threads"],
-        },
-        "versions": {
-            "fedjourney": fedjourney.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "flwr": flwr.__version__,
-        },
-    }
-
-
-def _holdings(built: Plan) -> dict[str, Any]:
-    """Return who holds what: sizes, and counts per class where the target is a class."""
-    target = next(iter(built.dataset.train.y.values()))
-    counts = None
-    if target.dim() == 1 and built.dataset.classes <= 1000 and len(built.shards) <= 10_000:
-        counts = [
-            torch.bincount(target[torch.from_numpy(rows)], minlength=built.dataset.classes).tolist()
-            for rows in built.shards
-        ]
-    return {
-        "clients": len(built.shards),
-        "sizes": [len(rows) for rows in built.shards],
-        "classes": [str(number) for number in range(built.dataset.classes)] if counts else None,
-        "counts": counts,
-    }
+    kept = json.loads((folder / "run.json").read_text())
+    return Result(
+        folder, kept["digest"], facts.rounds(folder), load_file(folder / "model.safetensors"), kept["summary"]
+    )
 
 
 def _root(data_dir: str | Path | None) -> Path | None:

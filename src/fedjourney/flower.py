@@ -15,8 +15,9 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fedjourney import messages
-from fedjourney.client import Answer, Plan, finite
+from fedjourney.client import Answer, finite
 from fedjourney.errors import RunError
+from fedjourney.plan import Plan
 from fedjourney.seeds import seed_for, shuffled
 from fedjourney.strategies import Accumulator, Cohort
 from fedjourney.tensors import Tensors

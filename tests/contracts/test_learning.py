@@ -10,8 +10,8 @@ import torch
 import fedjourney
 from fedjourney import config, seeds
 from fedjourney.batching import gradient, minibatches
-from fedjourney.client import Plan, plan
 from fedjourney.noise import rademacher
+from fedjourney.plan import Plan, plan
 from fedjourney.seeds import seed_for
 from fedjourney.strategies import Accumulator, WeightedMean
 from fedjourney.strategies.open_es import centred_ranks

@@ -28,7 +28,7 @@ def test_it_imports_no_other_plugin_and_no_flower(kind: str, name: str) -> None:
         assert module not in others
         if kind != "engine":
             assert module.split(".")[0] != "flwr"
-            assert module not in {f"fedjourney.{n}" for n in ("experiment", "flower", "results", "report")}
+            assert module not in {f"fedjourney.{n}" for n in ("experiment", "facts", "flower", "results", "report")}
 
 
 def test_private_names_of_flower_stand_in_one_file() -> None:

@@ -16,7 +16,8 @@ def main() -> None:
     import torch
 
     from fedjourney import config, messages
-    from fedjourney.client import ClientSide, plan
+    from fedjourney.client import ClientSide
+    from fedjourney.plan import plan
     from fedjourney.storage import ClientStates
 
     first = connection.recv()

@@ -22,10 +22,10 @@ from typing import Annotated, Self
 import tomli_w
 from annotated_types import Gt
 
-from fedjourney.client import Plan
 from fedjourney.engines import Where, _reaper
 from fedjourney.errors import ConfigError, RunError
 from fedjourney.flower_app import assemble
+from fedjourney.plan import Plan
 
 STARTUP = 60.0  # seconds a SuperLink or SuperNode may take until it listens; 3-6 on an idle machine
 ATTEMPTS = 3  # a free port may be taken by somebody else before the process binds it

@@ -17,9 +17,10 @@ from annotated_types import Ge, Le
 from flwr.app import ArrayRecord, Message, RecordDict
 
 from fedjourney import messages as records
-from fedjourney.client import Answer, Plan
+from fedjourney.client import Answer
 from fedjourney.engines import InProcessGrid, Where
 from fedjourney.errors import RunError
+from fedjourney.plan import Plan
 
 START_SECONDS = 120.0
 TRIES = 2  # a client that took a worker down with it twice is not tried again

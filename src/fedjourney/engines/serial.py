@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator
 from flwr.app import Message, RecordDict
 
 from fedjourney import messages as records
-from fedjourney.client import ClientSide, Plan
+from fedjourney.client import ClientSide
 from fedjourney.engines import InProcessGrid, Where
+from fedjourney.plan import Plan
 from fedjourney.storage import ClientStates
 
 

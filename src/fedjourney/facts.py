@@ -1,0 +1,108 @@
+"""What a run folder tells of its run: who holds what, on what platform, and what came out."""
+
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import flwr
+import torch
+
+import fedjourney
+from fedjourney.plan import Plan
+
+
+def rounds(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of `rounds.jsonl`."""
+    return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+
+
+def summary(folder: Path, rounds: list[dict[str, Any]], found: str, seconds: float) -> dict[str, Any]:
+    """Return what `--json` prints."""
+    answered = sum(row["clients"]["answered"] for row in rounds)
+    rows = _read_examples(folder)
+    return {
+        "run": str(folder),
+        "digest": found,
+        "rounds": rounds[-1]["round"],
+        "seconds": round(seconds, 3),
+        "test": rounds[-1]["test"],
+        "validation": rounds[-1]["validation"],
+        "clients_per_second": round(answered / seconds, 2),
+        "examples_per_second": round(rows / seconds, 1),
+        "bytes_up": sum(row["bytes_up"] for row in rounds),
+        "bytes_down": sum(row["bytes_down"] for row in rounds),
+        "peak_memory_mb": _peak_memory(),
+    }
+
+
+def _peak_memory() -> float | None:
+    """Return the most MB this process has held, and None where the system does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(most / (1048576 if sys.platform == "darwin" else 1024), 1)
+
+
+def _read_examples(folder: Path) -> float:
+    """Return how many examples the accepted clients held, summed over rounds."""
+    from pyarrow import parquet
+
+    table = parquet.read_table(folder / "clients.parquet")
+    if "num-examples" not in table.column_names:
+        return 0.0
+    return float(sum(value or 0.0 for value in table["num-examples"].to_pylist()))
+
+
+def of_run(built: Plan) -> dict[str, Any]:
+    """Return `run.json` as it stands before the first round: data, parameters, platform, versions."""
+    dataset, shapes = built.dataset, built.task.init(0)
+    return {
+        "finished": False,
+        "base_dir": str(built.experiment.base_dir),
+        "parameters": sum(tensor.numel() for tensor in shapes.values()),
+        "dataset": {
+            "name": dataset.name,
+            "classes": dataset.classes,
+            "fingerprint": dataset.fingerprint,
+            "examples": {
+                "train": len(dataset.train),
+                "validation": len(dataset.validation),
+                "test": len(dataset.test),
+            },
+        },
+        "platform": {
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "isa": torch.backends.cpu.get_cpu_capability(),
+            "device": built.experiment["numerics"]["device"],
+            "dtype": built.experiment["numerics"]["dtype"],
+            "threads": built.experiment["numerics"]["threads"],
+        },
+        "versions": {
+            "fedjourney": fedjourney.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "flwr": flwr.__version__,
+        },
+    }
+
+
+def holdings(built: Plan) -> dict[str, Any]:
+    """Return who holds what: sizes, and counts per class where the target is a class."""
+    target = next(iter(built.dataset.train.y.values()))
+    counts = None
+    if target.dim() == 1 and built.dataset.classes <= 1000 and len(built.shards) <= 10_000:
+        counts = [
+            torch.bincount(target[torch.from_numpy(rows)], minlength=built.dataset.classes).tolist()
+            for rows in built.shards
+        ]
+    return {
+        "clients": len(built.shards),
+        "sizes": [len(rows) for rows in built.shards],
+        "classes": [str(number) for number in range(built.dataset.classes)] if counts else None,
+        "counts": counts,
+    }
