@@ -141,3 +141,11 @@ def test_a_missing_data_set_says_how_to_get_it(small: str, tmp_path: Path, fedjo
     assert "--data-dir" in failed.stderr
     assert "FEDJOURNEY_DATA" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_another_engine_drops_the_options_of_the_files(small: str) -> None:
+    from fedjourney import config
+
+    text = small.replace('name = "serial"', 'name = "local"\nworkers = 2')
+    assert config.parse(text, engine="serial")["engine"] == {"name": "serial"}
+    assert config.parse(text, engine="local")["engine"] == {"name": "local", "workers": 2}

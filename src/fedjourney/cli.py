@@ -95,9 +95,7 @@ def _load(parsed: argparse.Namespace, engine: str | None = None) -> Any:
     overrides = list(parsed.set)
     if parsed.seed is not None:
         overrides.append(f"experiment.seed={parsed.seed}")
-    if engine:
-        overrides.append(f"engine.name={engine}")
-    return config.load(parsed.config, overrides)
+    return config.load(parsed.config, overrides, engine=engine)
 
 
 def _run(parsed: argparse.Namespace) -> int:

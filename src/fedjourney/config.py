@@ -84,12 +84,13 @@ class Experiment:
         return {key: value for key, value in self.tables.items() if key not in ENGINE_OF_BITS}
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+def load(path: str | Path, overrides: Sequence[str] = (), *, engine: str | None = None) -> Experiment:
     """Read and check an experiment file.
 
     Args:
         path: the TOML file.
         overrides: `table.key=value`, the value as TOML (text may stand without quotes).
+        engine: taken in place of the file's; the options of another one are dropped with it.
 
     Raises:
         ConfigError: with file, table, key, what was expected and what was got.
@@ -102,15 +103,25 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         raise ConfigError(f"{path}: no such file. Expected an experiment in TOML.{near}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text ({error}). Expected an experiment in TOML.") from None
-    return parse(text, overrides, where=f"{path}: ", base_dir=path.resolve().parent)
+    return parse(text, overrides, where=f"{path}: ", base_dir=path.resolve().parent, engine=engine)
 
 
-def parse(text: str, overrides: Sequence[str] = (), *, where: str = "", base_dir: Path | None = None) -> Experiment:
+def parse(
+    text: str,
+    overrides: Sequence[str] = (),
+    *,
+    where: str = "",
+    base_dir: Path | None = None,
+    engine: str | None = None,
+) -> Experiment:
     """Check an experiment given as TOML text (see `load`)."""
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where}not valid TOML: {error}.") from None
+    table = raw.get("engine", DEFAULTS["engine"])
+    if engine is not None and not (isinstance(table, dict) and table.get("name") == engine):
+        raw["engine"] = {"name": engine}
     for override in overrides:
         _override(raw, override)
     for key, value in raw.items():

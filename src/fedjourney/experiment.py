@@ -92,7 +92,7 @@ def serve(built: Plan, grid: Grid, folder: Path, where: Where, watch: Watch | No
         if json.loads((folder / "run.json").read_text())["finished"]:
             return _reread(folder)
         built.rounds.state = start.strategy
-        nodes = roll_call(grid, built.setting.clients, timeout, time.sleep)
+        nodes = roll_call(grid, built.setting.clients, timeout)
         ask = {
             "experiment": experiment.text(),
             "base-dir": str(experiment.base_dir),

@@ -5,7 +5,8 @@ recorder. `start` itself is Flower's and is never overridden.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -24,6 +25,7 @@ from fedjourney.tensors import Tensors
 from fedjourney.updates import Reply
 from fedjourney.wire import encoded_size
 
+LOOK_SECONDS = 0.5  # between two looks for new nodes
 PANEL = 100  # clients whose held-out parts are evaluated, at most
 
 
@@ -259,25 +261,24 @@ def _same_shapes(got: Tensors, expected: Tensors) -> None:
             )
 
 
-def roll_call(grid: Grid, clients: int, deadline: float, wait: Callable[[float], None]) -> dict[int, int]:
+def roll_call(grid: Grid, clients: int, deadline: float) -> dict[int, int]:
     """Return client index -> node, asking every node which indices it holds, until all N are held.
 
     Args:
         grid: Flower's or ours.
         clients: N.
         deadline: seconds to wait at most.
-        wait: sleeps a number of seconds between looks.
 
     Raises:
         RunError: two nodes hold one index, or nobody holds any at the deadline.
     """
     held: dict[int, int] = {}
     seen: set[int] = set()
-    waited, pause = 0.0, 0.5
+    end = time.monotonic() + deadline
     while True:
         new = [node for node in grid.get_node_ids() if node not in seen]
         asks = [Message(RecordDict(), dst_node_id=node, message_type="query") for node in new]
-        for reply in grid.send_and_receive(asks, timeout=max(deadline - waited, 1.0)) if asks else ():
+        for reply in grid.send_and_receive(asks, timeout=max(end - time.monotonic(), 1.0)) if asks else ():
             if not reply.has_content():
                 continue
             node = reply.metadata.src_node_id
@@ -291,9 +292,8 @@ def roll_call(grid: Grid, clients: int, deadline: float, wait: Callable[[float],
                     )
         if len(held) == clients:
             return held
-        if waited >= deadline:
+        if time.monotonic() >= end:
             if held:
                 return held
             raise RunError(f"roll call: expected nodes that hold clients, got none within {deadline:g} s.")
-        wait(pause)
-        waited += pause
+        time.sleep(LOOK_SECONDS)
