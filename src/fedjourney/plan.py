@@ -47,7 +47,7 @@ class Plan:
         """Return (train, held-out) examples of one client; the held-out share is drawn class by class."""
         rows = self.shards[index]
         share = self.experiment["experiment"]["holdout"]
-        count = round(share * len(rows)) if len(rows) > 1 else 0
+        count = min(round(share * len(rows)), len(rows) - 1)  # one example at least is trained on
         held = np.zeros(len(rows), dtype=bool)
         if count:
             order = permutation(seed_for(self.experiment.seed, "holdout", index), len(rows))

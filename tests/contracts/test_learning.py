@@ -157,3 +157,16 @@ def test_uniform_key_noise_is_uniform() -> None:
     assert float(numbers.min()) >= 0
     assert float(numbers.max()) < 1
     assert abs(float(numbers.mean()) - 0.5) < 5 * math.sqrt(1 / 12 / 100_000)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_a_shard_is_cut_once_and_always_trains(small: str, share: float) -> None:
+    built = plan(config.parse(small, [f"experiment.holdout={share}"]))
+    for index, rows in enumerate(built.shards):
+        train, held = built.shard(index)
+        assert len(train) + len(held) == len(rows)
+        assert len(train) >= 1
+        assert len(held) == min(round(share * len(rows)), len(rows) - 1)
+        whole = built.dataset.train.take(torch.from_numpy(rows))
+        both = torch.cat([train.x["image"], held.x["image"]]).sum(0)
+        torch.testing.assert_close(both, whole.x["image"].sum(0))
