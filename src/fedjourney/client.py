@@ -123,7 +123,7 @@ def client_app() -> "ClientApp":
             shared = messages.to_tensors(messages.arrays_of(message.content, "arrays"))
             asks = messages.read_asks(message.content)
             told, node = asks[0][1], context.node_config
-            states = Path(str(node.get("state-dir") or cache_dir() / "state")) / str(message.metadata.run_id)
+            states = Path(str(node.get("state-dir") or cache_dir() / "state")) / Path(told["run"]).name
             root = str(node.get("data-dir") or data_dir() or "")
             side = _client_side(told["experiment"], told["base-dir"], root, str(states))
             answers = {ask["client"]: side.answer(category, shared, row, ask) for row, ask in asks}

@@ -96,6 +96,7 @@ def serve(built: Plan, grid: Grid, folder: Path, where: Where, watch: Watch | No
         ask = {
             "experiment": experiment.text(),
             "base-dir": str(experiment.base_dir),
+            "run": json.loads((folder / "run.json").read_text())["id"],
         }
         together = not isinstance(grid, InProcessGrid)
         strategy = FlowerStrategy(built, start.params, ask, nodes, max(start.round, 0), together)

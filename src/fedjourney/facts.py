@@ -2,6 +2,7 @@
 
 import json
 import platform
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def of_run(built: Plan) -> dict[str, Any]:
     dataset, shapes = built.dataset, built.task.init(0)
     return {
         "finished": False,
+        "id": secrets.token_hex(8),  # client machines keep their state under it, over every resume
         "base_dir": str(built.experiment.base_dir),
         "parameters": sum(tensor.numel() for tensor in shapes.values()),
         "dataset": {
