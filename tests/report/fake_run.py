@@ -1,6 +1,6 @@
 """A run folder as a run would leave it: data for the page's tests, and for looking at the page.
 
-`python tests/report/fake_run.py /tmp/fake` writes some folders and their pages.
+`python tests/report/fake_run.py DIR` writes some folders and their pages.
 """
 
 import json
