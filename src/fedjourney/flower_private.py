@@ -1,12 +1,14 @@
 """Every private name of flwr that this project uses stands here, so that an upgrade has one place to look."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Error, Message, RecordDict
+from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -64,9 +66,20 @@ def instruction(message: Message) -> Message:
 
 def unavailable(message_id: str, run_id: int) -> Message:
     """Return what Flower's SuperLink answers about a message that it does not have (any more)."""
-    from flwr.server.superlink.linkstate.utils import create_message_error_unavailable_ins_message
-
-    return create_message_error_unavailable_ins_message(message_id, run_id)
+    metadata = Metadata(
+        run_id=run_id,
+        message_id="",
+        src_node_id=SUPERLINK_NODE_ID,
+        dst_node_id=SUPERLINK_NODE_ID,
+        reply_to_message_id=message_id,
+        group_id="",
+        created_at=time.time(),
+        ttl=0,
+        message_type=SYSTEM_MESSAGE_TYPE,
+    )
+    reason = "Message unavailable: its reply was pulled before, or its time to live is over, or it never was."
+    error = Error(ErrorCode.MESSAGE_UNAVAILABLE, reason)
+    return Message(error=error, metadata=metadata)  # type: ignore[call-overload]
 
 
 def client_app_error(error: BaseException) -> Error:

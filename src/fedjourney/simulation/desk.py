@@ -1,6 +1,7 @@
 """Who may run next: messages of one node one at a time and in order, of different nodes in any order."""
 
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -62,7 +63,7 @@ class Desk:
             while self.problem is None:
                 if self._ready:
                     job = self._ready.popleft()
-                    if not job.given_up:
+                    if not job.given_up and time.time() < job.expires:
                         return job, self._contexts.get(job.partition)
                     self._next(job.partition)
                 elif wait:

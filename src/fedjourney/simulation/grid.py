@@ -1,5 +1,6 @@
 """A Flower grid whose nodes are simulated on this machine: all there from the start, replies in the order asked."""
 
+import functools
 import logging
 import threading
 import time
@@ -91,7 +92,7 @@ class SimulatedGrid(Grid):
             for done, name in enumerate(names):
                 while self._waits(name) and (deadline is None or time.monotonic() < deadline):
                     self._await(name, deadline)
-                    progress(lambda first=done: first + sum(not self._waits(later) for later in names[first:]))
+                    progress(functools.partial(self._count_done, names, done))
                 if not self._waits(name):
                     replies.append(self._collect(name))
         return replies
@@ -100,6 +101,9 @@ class SimulatedGrid(Grid):
         """Show what clients printed whose replies nobody has pulled."""
         for name in [name for name in self._jobs if not self._waits(name)]:
             self._collect(name)
+
+    def _count_done(self, names: list[str], first: int) -> int:
+        return first + sum(not self._waits(name) for name in names[first:])
 
     def _send(self, message: Message) -> str:
         told = message.metadata

@@ -53,8 +53,12 @@ class Pool:
         self._hands = [_Hand(self) for _ in range(number)]
 
     def __enter__(self) -> "Pool":
-        for hand in self._hands:
-            hand.start()
+        try:
+            for hand in self._hands:
+                hand.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -63,7 +67,9 @@ class Pool:
         for hand in self._hands:
             hand.end()
         for hand in self._hands:
-            hand.join()
+            if hand.ident is not None:
+                hand.join()
+            hand.close()
 
     def wait(self) -> None:
         """Wait until a worker has imported the ClientApp.
@@ -106,13 +112,22 @@ class _Hand(threading.Thread):
                 self._pool.desk.stop(error)
 
     def end(self) -> None:
-        """End the process and whatever it started."""
+        """End the process and whatever it started; can be repeated, and from another thread."""
         with contextlib.suppress(OSError):
+            if self._process.returncode is not None:  # collected: its number may be somebody else's by now
+                return
             if sys.platform == "win32":
                 self._process.kill()
             else:
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+    def close(self) -> None:
+        """End the process, even one that was just begun, and let go of its streams."""
+        self.end()
+        for stream in (_input(self._process), _output(self._process)):
+            with contextlib.suppress(OSError):  # what it no longer reads
+                stream.close()
 
     def _compute(self, job: Job, context: bytes | None) -> Answer:
         for tried in range(1, TRIES + 1):
@@ -187,6 +202,7 @@ class _Hand(threading.Thread):
 
     def _replace(self) -> None:
         self._known.clear()
+        self.close()
         self._process = self._spawn()
         self._greet()
 

@@ -123,7 +123,9 @@ def _in_memory(
     if len(objects) != 2 or not isinstance(objects[0], ServerApp) or not isinstance(objects[1], ClientApp):
         raise ConfigError(f"app: expected a folder or (ServerApp, ClientApp), got ({', '.join(kinds)}).")
     if workers:
-        raise ConfigError(f"workers: expected 0 for an app of objects, got {workers}. Worker processes need its folder.")
+        raise ConfigError(
+            f"workers: expected 0 for an app of objects, got {workers}. Worker processes need its folder."
+        )
     if given is not None and not isinstance(given, Mapping):
         raise ConfigError("run_config: expected a mapping for an app of objects: there is no pyproject.toml to check.")
     return apps.App(Path(), "app", "", "", "", ""), flower_private.flat(dict(given or {}))
@@ -186,6 +188,4 @@ def _metrics(result: Result) -> dict[str, dict[int, dict[str, Any]]]:
         "evaluate": result.evaluate_metrics_clientapp,
         "server": result.evaluate_metrics_serverapp,
     }
-    return {
-        name: {round_: dict(record) for round_, record in table.items()} for name, table in tables.items() if table
-    }
+    return {name: {round_: dict(record) for round_, record in table.items()} for name, table in tables.items() if table}

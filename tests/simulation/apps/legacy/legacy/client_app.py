@@ -1,3 +1,7 @@
+import os
+import time
+from pathlib import Path
+
 import numpy as np
 from flwr.app import Context
 from flwr.client import NumPyClient
@@ -21,6 +25,9 @@ class Client(NumPyClient):
 
 
 def client_fn(context: Context):
+    if context.run_config["hang"]:
+        Path(context.run_config["hang"], f"pid-{os.getpid()}").touch()
+        time.sleep(60)
     return Client(context.node_config["partition-id"]).to_client()
 
 

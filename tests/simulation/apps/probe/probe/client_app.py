@@ -51,6 +51,12 @@ def query(message: Message, context: Context) -> Message:
     return says(message, partition=context.node_config["partition-id"], state=sorted(context.state))
 
 
+@app.query("pid")
+def pid(message: Message, context: Context) -> Message:
+    time.sleep(0.02)
+    return says(message, pid=os.getpid())
+
+
 @app.query("slow")
 def slow(message: Message, context: Context) -> Message:
     time.sleep(0.6 if context.node_config["partition-id"] == 0 else 0)

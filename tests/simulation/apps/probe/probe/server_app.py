@@ -1,5 +1,3 @@
-import time
-
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
@@ -54,9 +52,10 @@ def pull(grid, context):
 
 
 def late(grid, context):
-    begun = time.monotonic()
+    while len({reply.content["said"]["pid"] for reply in grid.send_and_receive(messages(grid, "query.pid"))}) < 2:
+        pass  # until both workers are up
     replies = list(grid.send_and_receive(messages(grid, "query.slow"), timeout=0.3))
-    print("in time", [reply.content["said"]["partition"] for reply in replies], time.monotonic() - begun < 0.55)
+    print("in time", [reply.content["said"]["partition"] for reply in replies])
     show(grid.send_and_receive(messages(grid, "query.slow")))
     replies = list(grid.send_and_receive(messages(grid, "query.slow", ttl=0.3)))
     print("expired", [reply.error.code if reply.has_error() else "good" for reply in replies])
