@@ -9,13 +9,17 @@ from flwr.clientapp import ClientApp
 
 
 class Client(NumPyClient):
-    def __init__(self, partition: int) -> None:
+    def __init__(self, partition: int, hang: str) -> None:
+        self.hang = hang
         self.target = np.random.Generator(np.random.Philox(partition)).standard_normal(1000)
 
     def get_parameters(self, config):
         return [np.zeros(1000), np.zeros(())]
 
     def fit(self, parameters, config):
+        if self.hang:
+            Path(self.hang, f"pid-{os.getpid()}").touch()
+            time.sleep(60)
         w, count = parameters
         step = 0.5 * (self.target - w) + 0.01 * np.random.standard_normal(1000)
         return [w + step, count + 1], 10 + int(abs(self.target[0]) * 10), {"size": float(np.abs(step).sum())}
@@ -25,10 +29,7 @@ class Client(NumPyClient):
 
 
 def client_fn(context: Context):
-    if context.run_config["hang"]:
-        Path(context.run_config["hang"], f"pid-{os.getpid()}").touch()
-        time.sleep(60)
-    return Client(context.node_config["partition-id"]).to_client()
+    return Client(context.node_config["partition-id"], context.run_config["hang"]).to_client()
 
 
 app = ClientApp(client_fn=client_fn)
