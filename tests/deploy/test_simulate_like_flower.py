@@ -1,0 +1,38 @@
+"""The same app in Flower's own simulation and in ours: the same parameters."""
+
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fedjourney
+from fedjourney.engines.flower import _Simulation
+
+pytestmark = pytest.mark.deploy
+
+APP = Path(__file__).parents[1] / "simulation" / "apps" / "numpy_fedavg"
+NODES = 4
+SECONDS = 180.0
+
+
+def test_a_numpy_app_learns_the_same_parameters(tmp_path: Path) -> None:
+    config = {"rounds": 2, "fraction": 1.0, "learning-rate": 0.001, "train.steps": 3}
+    app = tmp_path / "app"  # a copy: `flwr run` rewrites a pyproject.toml that names federations
+    shutil.copytree(APP, app)
+    ours, theirs = tmp_path / "ours.npy", tmp_path / "theirs.npy"
+    result = fedjourney.simulate(app, nodes=NODES, run_config=config | {"result": str(ours)}, workers=2)
+    assert result.failed == 0
+    with _Simulation(NODES) as superlink:
+        text = " ".join(f"{key}={value}" for key, value in config.items()) + f' result="{theirs}"'
+        command = ["flwr", "run", str(app), "here", "--stream", "--run-config", text]
+        process = superlink._spawn("run", [*command, "--federation-config", superlink.federation])
+        deadline = time.monotonic() + SECONDS
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert process.returncode == 0, superlink._logs()
+        assert theirs.exists(), superlink._logs()
+    # Flower adds replies in the order of their arrival, so the last bits may differ
+    np.testing.assert_allclose(np.load(ours), np.load(theirs), rtol=1e-12, atol=1e-15)
+    assert np.abs(np.load(ours)).max() > 0.01
