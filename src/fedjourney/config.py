@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from fedjourney import plugins
 from fedjourney.errors import ConfigError, nearest
@@ -40,6 +40,8 @@ NUMERICS: dict[str, tuple[Any, Any]] = {
     "dtype": (Literal["float32", "float64"], "float32"),
     "device": (Literal["cpu"], "cpu"),
     "threads": (Annotated[int, Ge(1)], 1),
+    "lanes": (Annotated[int, Ge(1), Le(4096)], 1),  # clients trained at once
+    "compile": (bool, False),  # whether local steps go through torch.compile
 }
 ENGINE_OF_BITS = ("engine",)
 """Tables that may differ between a run and its resumption, or between machines: they decide no bits."""

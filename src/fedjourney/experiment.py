@@ -3,11 +3,12 @@
 load → plan (data, shards, task, strategy) → engine → serve: Flower's `Strategy.start` → records, digest
 """
 
+import contextlib
 import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,14 @@ from fedjourney.client import torch_threads
 from fedjourney.config import Experiment
 from fedjourney.engines import InProcessGrid, Where
 from fedjourney.errors import Interrupted, RunError
-from fedjourney.flower import FlowerStrategy, RoundRecord, roll_call
+from fedjourney.exchange import added, evaluation_blocks
+from fedjourney.flower import NOTHING, FlowerStrategy, RoundRecord, Transport
+from fedjourney.network import Network, roll_call
 from fedjourney.plan import Plan, plan
 from fedjourney.results import Checkpoint, Recorder, Result
 from fedjourney.seeds import seed_for
 from fedjourney.storage import write_atomically
+from fedjourney.tensors import Tensors
 
 Watch = Callable[[dict[str, Any]], None]
 
@@ -92,14 +96,8 @@ def serve(built: Plan, grid: Grid, folder: Path, where: Where, watch: Watch | No
         if json.loads((folder / "run.json").read_text())["finished"]:
             return _reread(folder)
         built.rounds.state = start.strategy
-        nodes = roll_call(grid, built.setting.clients, timeout)
-        ask = {
-            "experiment": experiment.text(),
-            "base-dir": str(experiment.base_dir),
-            "run": json.loads((folder / "run.json").read_text())["id"],
-        }
-        together = not isinstance(grid, InProcessGrid)
-        strategy = FlowerStrategy(built, start.params, ask, nodes, max(start.round, 0), together)
+        transport, held = _carried(built, grid, folder)
+        strategy = FlowerStrategy(built, start.params, transport, held, max(start.round, 0))
         strategy.accepted = start.accepted
         recorder = Recorder(folder, start, watch or (lambda row: None))
 
@@ -109,7 +107,7 @@ def serve(built: Plan, grid: Grid, folder: Path, where: Where, watch: Watch | No
             if round_ <= start.round:
                 return None  # resuming: this round is on disk already
             record = strategy.record if round_ else RoundRecord(0)
-            central = _central(built, strategy) if strategy.evaluates(round_) or round_ == 0 else {}
+            central = _central(built, grid, strategy.params) if strategy.evaluates(round_) or round_ == 0 else {}
             last = round_ in (0, experiment.rounds)
             recorder.commit(record, strategy.params, built.rounds.state, strategy.accepted, central, due=last)
             return None
@@ -117,7 +115,7 @@ def serve(built: Plan, grid: Grid, folder: Path, where: Where, watch: Watch | No
         try:
             strategy.start(
                 grid,
-                strategy.arrays(),
+                NOTHING,
                 num_rounds=experiment.rounds - max(start.round, 0),
                 timeout=timeout,
                 evaluate_fn=commit,
@@ -158,13 +156,18 @@ def create(folder: Path, built: Plan) -> None:
             f"{folder}: expected a new or empty folder, got one in use. "
             f"Choose another --out, or go on with `fedjourney resume {folder}`."
         )
+    found = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "partition.json", json.dumps(facts.holdings(built)).encode())
         write_atomically(folder / "run.json", json.dumps(facts.of_run(built), indent=1).encode())
         write_atomically(folder / "experiment.toml", built.experiment.text().encode())
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for path in [*folder.iterdir()] if found else []:  # an empty folder of the user's stays
+                path.unlink()
+        if not found:
+            shutil.rmtree(folder, ignore_errors=True)
         raise RunError(
             f"{folder}: cannot be written ({error.strerror}). Make room or make it writable, or choose another --out."
         ) from None
@@ -200,14 +203,33 @@ def _differences(then: dict[str, Any], now: dict[str, Any], at: str = "") -> lis
     return found
 
 
-def _central(built: Plan, strategy: FlowerStrategy) -> dict[str, dict[str, float]]:
-    """Return metrics of the delivered model on validation and test."""
-    model = built.rounds.model(strategy.params)
-    return {
-        split: built.task.summary(built.task.evaluate(model, examples))
-        for split, examples in (("validation", built.dataset.validation), ("test", built.dataset.test))
-        if len(examples)
+def _carried(built: Plan, grid: Grid, folder: Path) -> tuple[Transport, Container[int]]:
+    """Return how exchanges travel on this grid, and which clients it holds."""
+    if isinstance(grid, InProcessGrid):
+        return grid, range(built.setting.clients)
+    nodes = roll_call(grid, built.setting.clients, built.experiment["experiment"]["timeout"])
+    run = {
+        "experiment": built.experiment.text(),
+        "base-dir": str(built.experiment.base_dir),
+        "run": json.loads((folder / "run.json").read_text())["id"],
     }
+    return Network(built, nodes, run), nodes
+
+
+def _central(built: Plan, grid: Grid, params: Tensors) -> dict[str, dict[str, float]]:
+    """Return metrics of the delivered model on validation and test; on the engine's workers, where it has them."""
+    model, found = built.rounds.model(params), {}
+    for split in ("validation", "test"):
+        examples = getattr(built.dataset, split)
+        if len(examples) == 0:
+            continue
+        if isinstance(grid, InProcessGrid):
+            sums = grid.score(model, split)
+        else:
+            blocks = evaluation_blocks(len(examples))
+            sums = added(built.task.evaluate(model, examples.cut(rows)) for rows in blocks)
+        found[split] = built.task.summary(sums)
+    return found
 
 
 def _finish(built: Plan, recorder: Recorder) -> Result:

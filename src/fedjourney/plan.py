@@ -1,5 +1,6 @@
 """A plan: everything that an experiment's text says, built; the same on the server and on every client."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from fedjourney import config, plugins
 from fedjourney.config import Experiment
 from fedjourney.data import Dataset, Examples, Source
 from fedjourney.errors import ConfigError, DataError
+from fedjourney.partitions import Cuts, Shards
 from fedjourney.seeds import permutation, seed_for
 from fedjourney.storage import cache_dir, data_dir
 from fedjourney.strategies import Rounds, Setting
 from fedjourney.tasks import Task, signature_of
+from fedjourney.tensors import Tensors
 from fedjourney.transforms import Transform
 from fedjourney.updates import LocalUpdate, Work
 
@@ -36,12 +39,17 @@ class Plan:
 
     experiment: Experiment
     dataset: Dataset
-    shards: list[np.ndarray]
+    shards: Shards
     task: Task
     rounds: Rounds
     halves: dict[str, LocalUpdate | Work]
     transforms: list[Transform]
     setting: Setting
+
+    @property
+    def personal(self) -> Callable[[Tensors, Tensors], Tensors] | None:
+        """How a client's own model comes from the shared one and its state, where the strategy has such models."""
+        return getattr(self.halves.get("train"), "personal", None)
 
     def shard(self, index: int) -> tuple[Examples, Examples]:
         """Return (train, held-out) examples of one client; the held-out share is drawn class by class."""
@@ -59,19 +67,19 @@ class Plan:
         return self.dataset.train.take(train), self.dataset.train.take(own)
 
 
-def plan(experiment: Experiment, data_root: Path | None = None) -> Plan:
+def plan(experiment: Experiment, data_root: Path | None = None, given: tuple[Dataset, Shards] | None = None) -> Plan:
     """Build an experiment (see `_plan`); messages begin with the experiment's file."""
     try:
-        return _plan(experiment, data_root)
+        return _plan(experiment, given or held(experiment, data_root))
     except (ConfigError, DataError) as error:
         raise type(error)(f"{experiment.where}{error}") from None
 
 
-def _plan(experiment: Experiment, data_root: Path | None) -> Plan:
-    """Build data, shards, model, task and strategy; everything that can be wrong is found here.
+def held(experiment: Experiment, data_root: Path | None) -> tuple[Dataset, Shards]:
+    """Return the data set, and who holds what.
 
     Raises:
-        ConfigError: the parts do not fit together.
+        ConfigError: it cannot be dealt as asked.
         DataError: the data cannot be had.
     """
     seed = experiment.seed
@@ -80,6 +88,16 @@ def _plan(experiment: Experiment, data_root: Path | None) -> Plan:
     shards = plugins.build(
         "partition", experiment["partition"], dataset.columns, len(dataset.train), seed_for(seed, "partition")
     )
+    return dataset, Cuts.of(shards) if isinstance(shards, list) else shards
+
+
+def _plan(experiment: Experiment, given: tuple[Dataset, Shards]) -> Plan:
+    """Build model, task and strategy over data and shards; everything that can be wrong is found here.
+
+    Raises:
+        ConfigError: the parts do not fit together.
+    """
+    seed, (dataset, shards) = experiment.seed, given
     setting = Setting(seed, len(shards), config.cohort_size(experiment, len(shards)))
     signature = signature_of(dataset)
     dtype = getattr(torch, experiment["numerics"]["dtype"])

@@ -169,18 +169,14 @@ class Recorder:
 
 def round_row(record: RoundRecord, central: dict[str, dict[str, float]], seconds: float) -> dict[str, Any]:
     """Return a round as it stands in `rounds.jsonl`."""
-    weights = record.metrics.get("num-examples", [])
-    train = {
-        name: sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
-        for name, values in record.metrics.items()
-        if name != "num-examples" and sum(weights) > 0 and len(values) == len(weights)
-    }
     row: dict[str, Any] = {
         "round": record.round,
         "test": central.get("test", {}),
         "validation": central.get("validation", {}),
-        "train": train,
+        "train": _mean(record.metrics),
     }
+    if record.further:
+        row["further"] = {work: _mean(metrics) for work, metrics in record.further.items()}
     if record.evaluation:
         row["evaluation"] = {
             name: spread(values, lower_is_better=name in ("loss", "perplexity"))
@@ -197,6 +193,16 @@ def round_row(record: RoundRecord, central: dict[str, dict[str, float]], seconds
         "bytes_up": record.bytes_up,
         "bytes_down": record.bytes_down,
         "seconds": round(seconds, 6),
+    }
+
+
+def _mean(metrics: dict[str, list[float]]) -> dict[str, float]:
+    """Return each metric's mean over clients, weighted by their numbers of examples."""
+    weights = metrics.get("num-examples", [])
+    return {
+        name: sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
+        for name, values in metrics.items()
+        if name != "num-examples" and sum(weights) > 0 and len(values) == len(weights)
     }
 
 
@@ -227,6 +233,7 @@ def chained(chain: str, record: RoundRecord, central: dict[str, dict[str, float]
     failed = sorted((failure.client, failure.kind) for failure in record.failures)
     state.update(json.dumps([record.round, record.asked, record.accepted, failed]).encode())
     groups: dict[str, dict[str, list[float]]] = {"train": record.metrics, "evaluation": record.evaluation}
+    groups |= {f"further/{work}": metrics for work, metrics in record.further.items()}
     groups |= {split: {name: [value] for name, value in values.items()} for split, values in central.items()}
     for group in sorted(groups):
         for name in sorted(groups[group]):

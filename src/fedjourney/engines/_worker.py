@@ -1,43 +1,72 @@
-"""A worker process of the local engine: connects, builds the plan, answers one ask at a time."""
+"""A worker process of the local engine: builds the plan over shared memory, answers blocks one after the other."""
 
 import os
 import sys
 import threading
+from dataclasses import replace
 from multiprocessing import connection as pipes
 from pathlib import Path
 from typing import Any
 
+NOBODY = -1  # the client that a worker is at, between two
+
 
 def main() -> None:
-    """Serve asks until the other end closes; address and key come on standard input."""
-    address, key = sys.stdin.readline().strip(), bytes.fromhex(sys.stdin.readline().strip())
+    """Serve jobs until the other end closes; address, key and memory come on standard input."""
+    address, key, *handles = sys.stdin.readline().split()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    connection = pipes.Client(address, authkey=key)
+    connection = pipes.Client(address, authkey=bytes.fromhex(key))
     import torch
 
-    from fedjourney import config, messages
+    from fedjourney import config
     from fedjourney.client import ClientSide
+    from fedjourney.engines._arena import Arena
+    from fedjourney.engines._pipe import receive, send
+    from fedjourney.engines._shared import open_data
+    from fedjourney.exchange import Exchange, blank
     from fedjourney.plan import plan
     from fedjourney.storage import ClientStates
 
-    first = connection.recv()
+    common, *own = (Arena(int(handle) if handle.isdigit() else handle) for handle in handles)
+    first = receive(connection)
     torch.set_num_threads(first["threads"])
     experiment = config.parse(first["text"], base_dir=Path(first["base_dir"]))
-    root = Path(first["data_root"]) if first["data_root"] else None
-    side = ClientSide(plan(experiment, root), ClientStates(Path(first["states"])))
-    shared: Any = None
+    built = plan(experiment, given=open_data(common, first["data"]))
+    side = ClientSide(built, ClientStates(Path(first["states"])))
+    progress, begin = own[0].write({"client": torch.tensor([NOBODY])})
+    send(connection, progress)
+    exchange: Any = None
+    params: Any = None
+
+    def at(client: int) -> None:
+        own[0].read(progress)["client"][0] = client
+
     while True:
         try:
-            received = connection.recv()
+            kind, *told = receive(connection)
         except EOFError:
             return
-        if received[0] == "shared":
-            shared = messages.to_tensors(received[1])
-            continue
-        _, category, content = received
-        asks = messages.read_asks(content)
-        answers = {ask["client"]: side.answer(category, shared, row, ask) for row, ask in asks}
-        connection.send(messages.write_answers(answers))
+        if kind == "exchange":
+            category, round_, work, placed, like = told
+            shared = {name: tensor.clone() for name, tensor in common.read(placed).items()}
+            exchange = Exchange(category, round_, work, shared, [], [], [], blank(like))
+        elif kind == "params":
+            params = common.read(told[0])
+        elif kind == "block":
+            job, slot, alone, clients, states, rows = told
+            block = side.block(replace(exchange, clients=clients, states=states, rows=rows), at, alone)
+            at(NOBODY)
+            sums, arena = block.sums, own[slot]
+            places, end = arena.write(sums.tensors if sums else {}, begin)
+            each = []
+            for answer in block.answers:
+                placed, end = arena.write(answer.tensors, end)
+                each.append(placed)
+                answer.tensors = {}
+            send(connection, (job, block.answers, (places, sums.weight) if sums else None, each))
+        elif kind == "score":
+            job, split, rows = told
+            send(connection, (job, side.score(params, split, rows)))
 
 
 def _end_with_parent() -> None:

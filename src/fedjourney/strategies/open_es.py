@@ -60,7 +60,7 @@ class OpenES(Rounds):
         """Clients score candidates."""
         return {"train": self._score}
 
-    def like(self, params: Tensors) -> Tensors:
+    def like(self, params: Tensors, work: str = "train") -> Tensors:
         """A reply is `fitness` [2, pairs]."""
         return {"fitness": torch.empty(2, self.pairs)}
 
