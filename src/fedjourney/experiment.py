@@ -206,8 +206,8 @@ def _differences(then: dict[str, Any], now: dict[str, Any], at: str = "") -> lis
 def _carried(built: Plan, grid: Grid, folder: Path) -> tuple[Transport, Container[int]]:
     """Return how exchanges travel on this grid, and which clients it holds."""
     if isinstance(grid, InProcessGrid):
-        return grid, range(built.setting.clients)
-    nodes = roll_call(grid, built.setting.clients, built.experiment["experiment"]["timeout"])
+        return grid, range(len(built.shards))
+    nodes = roll_call(grid, len(built.shards), built.experiment["experiment"]["timeout"])
     run = {
         "experiment": built.experiment.text(),
         "base-dir": str(built.experiment.base_dir),

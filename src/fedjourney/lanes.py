@@ -1,6 +1,7 @@
 """Lanes: the local updates of several clients as one vectorised, optionally compiled, loop of steps."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
@@ -94,6 +95,7 @@ class Lanes:
         together: Step = vmap(alone)
         tried: list[tuple[str, Step]] = [("vectorised", together)]
         if self._compile:
+            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no helper processes that could outlive us
             tried.insert(0, ("compiled", torch.compile(together, dynamic=False)))
         for kind, step in tried:
             try:

@@ -26,7 +26,7 @@ def share_data(arena: Arena, dataset: Dataset, shards: Shards) -> tuple[dict[str
     placed, end = arena.write(tensors)
     empty = Examples({}, {})
     bare = replace(dataset, train=empty, validation=empty, test=empty, columns={})
-    return {"placed": placed, "dataset": bare, "shards": None if isinstance(shards, Cuts) else shards}, end
+    return {"placed": placed, "dataset": bare, "shards": shards.unseen if isinstance(shards, Cuts) else shards}, end
 
 
 def open_data(arena: Arena, shared: dict[str, Any]) -> tuple[Dataset, Shards]:
@@ -39,6 +39,6 @@ def open_data(arena: Arena, shared: dict[str, Any]) -> tuple[Dataset, Shards]:
 
     parts = {split: Examples(part(split, "x"), part(split, "y")) for split in SPLITS}
     shards = shared["shards"]
-    if shards is None:
-        shards = Cuts(np.asarray(tensors["shards/rows"]), np.asarray(tensors["shards/starts"]))
+    if isinstance(shards, int):
+        shards = Cuts(np.asarray(tensors["shards/rows"]), np.asarray(tensors["shards/starts"]), unseen=shards)
     return replace(shared["dataset"], **parts), shards

@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
+import numpy as np
 from annotated_types import Ge, Gt
 
-from fedjourney.partitions import Columns, Shards
+from fedjourney.partitions import Columns
 from fedjourney.partitions._common import column, enough, shards_of
 
 
@@ -18,7 +19,7 @@ def dirichlet(
     alpha: Annotated[float, Gt(0)] = 0.5,
     by: str = "label",
     at_least: Annotated[int, Ge(1)] = 5,
-) -> Shards:
+) -> list[np.ndarray]:
     """Label skew: each class is dealt in Dirichlet(alpha) shares; small alpha = few classes a client.
 
     Args:
