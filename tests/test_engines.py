@@ -121,6 +121,19 @@ def test_a_client_that_never_returns_is_cut_off_at_the_deadline(
     assert clients["answered"] + len(clients["failed"]) == 4
 
 
+@pytest.mark.kill
+def test_a_client_that_takes_too_much_memory_costs_its_reply(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    text = small + '[update]\nname = "faulty:greedy"\n'
+    result = run(text, tmp_path / "a", "engine.name=local", "engine.workers=2", "engine.memory=3000")
+    failed = [failure for row in result.rounds for failure in row["clients"]["failed"]]
+    assert failed
+    assert all("allocate memory" in failure["message"] for failure in failed)
+    assert sum(row["clients"]["answered"] for row in result.rounds) + len(failed) == 16
+
+
 def test_a_run_folder_holds_what_the_readme_says(small: str, tmp_path: Path) -> None:
     result = run(small, tmp_path / "a")
     names = {path.name for path in result.folder.iterdir()}

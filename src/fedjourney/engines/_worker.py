@@ -30,6 +30,7 @@ def main() -> None:
     common, *own = (Arena(int(handle) if handle.isdigit() else handle) for handle in handles)
     first = receive(connection)
     torch.set_num_threads(first["threads"])
+    _limit(first["memory"])
     experiment = config.parse(first["text"], base_dir=Path(first["base_dir"]))
     built = plan(experiment, given=open_data(common, first["data"]))
     side = ClientSide(built, ClientStates(Path(first["states"])))
@@ -67,6 +68,14 @@ def main() -> None:
         elif kind == "score":
             job, split, rows = told
             send(connection, (job, side.score(params, split, rows)))
+
+
+def _limit(megabytes: int) -> None:
+    """Let allocations beyond a limit fail here, where they cost one reply."""
+    if megabytes and sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (megabytes << 20, megabytes << 20))
 
 
 def _end_with_parent() -> None:

@@ -81,8 +81,9 @@ class _ScoreJob(Job):
 
 
 class _Local(InProcessGrid):
-    def __init__(self, plan: Plan, where: Where, workers: int) -> None:
+    def __init__(self, plan: Plan, where: Where, workers: int, memory: int) -> None:
         super().__init__()
+        self._memory = memory
         self._plan, self._where, self._number = plan, where, workers or os.cpu_count() or 1
 
     def __enter__(self) -> Self:
@@ -95,6 +96,7 @@ class _Local(InProcessGrid):
             "base_dir": str(experiment.base_dir),
             "states": str(self._where.states),
             "threads": experiment["numerics"]["threads"],
+            "memory": self._memory,
             "data": data,
         }
         self._pool = Pool(self._number, self._common, first)
@@ -131,12 +133,21 @@ class _Local(InProcessGrid):
         return added(sums())
 
 
-def local(plan: Plan, where: Where, /, *, workers: Annotated[int, Ge(0), Le(1024)] = 0) -> InProcessGrid:
+def local(
+    plan: Plan,
+    where: Where,
+    /,
+    *,
+    workers: Annotated[int, Ge(0), Le(1024)] = 0,
+    memory: Annotated[int, Ge(0)] = 0,
+) -> InProcessGrid:
     """Worker processes, one thread each: data and parameters in shared memory, blocks folded where they are computed.
 
     Args:
         plan: the experiment, built.
         where: data root and client state.
         workers: how many; 0 = one per processor.
+        memory: MB that a worker may take for itself beside what all share, where the system can enforce it; a client
+            that needs more fails, rather than the machine. 0 = no limit.
     """
-    return _Local(plan, where, workers)
+    return _Local(plan, where, workers, memory)

@@ -5,6 +5,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Gt
 
+from fedjourney.errors import ConfigError
 from fedjourney.partitions import Columns
 from fedjourney.partitions._common import column, enough, shards_of
 
@@ -46,4 +47,10 @@ def dirichlet(
         shuffle=False,
         seed=seed % 2**32,
     )
-    return shards_of(partitioner, values)
+    try:
+        return shards_of(partitioner, values)
+    except ConfigError:
+        raise ConfigError(
+            f"[partition] alpha: expected a draw that gives each of {clients} clients {at_least} examples or more, "
+            f"got none in ten draws with alpha = {alpha:g}. Raise alpha, or lower at_least or clients."
+        ) from None
