@@ -22,7 +22,7 @@ def main() -> None:
     from fedjourney.client import ClientSide
     from fedjourney.engines._arena import Arena
     from fedjourney.engines._pipe import receive, send
-    from fedjourney.engines._shared import open_data
+    from fedjourney.engines._shared import joined
     from fedjourney.exchange import Exchange, blank
     from fedjourney.plan import plan
     from fedjourney.storage import ClientStates
@@ -32,7 +32,7 @@ def main() -> None:
     torch.set_num_threads(first["threads"])
     _limit(first["memory"])
     experiment = config.parse(first["text"], base_dir=Path(first["base_dir"]))
-    built = plan(experiment, given=open_data(common, first["data"]))
+    built = plan(experiment, given=joined(common.read(first["placed"]), first["rest"]))
     side = ClientSide(built, ClientStates(Path(first["states"])))
     progress, begin = own[0].write({"client": torch.tensor([NOBODY])})
     send(connection, progress)

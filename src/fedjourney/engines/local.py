@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 from fedjourney.engines import InProcessGrid, Where
 from fedjourney.engines._arena import Arena
 from fedjourney.engines._pool import Job, Pool
-from fedjourney.engines._shared import share_data
+from fedjourney.engines._shared import flattened
 from fedjourney.engines._worker import NOBODY
 from fedjourney.errors import RunError
 from fedjourney.exchange import Answer, Block, Exchange, Problem, added, evaluation_blocks, forms
@@ -90,14 +90,16 @@ class _Local(InProcessGrid):
         """Share the data and start the workers; they come up in parallel."""
         experiment = self._plan.experiment
         self._common = Arena()
-        data, self._end = share_data(self._common, self._plan.dataset, self._plan.shards)
+        tensors, rest = flattened(self._plan.dataset, self._plan.shards)
+        placed, self._end = self._common.write(tensors)
         first = {
             "text": experiment.text(),
             "base_dir": str(experiment.base_dir),
             "states": str(self._where.states),
             "threads": experiment["numerics"]["threads"],
             "memory": self._memory,
-            "data": data,
+            "placed": placed,
+            "rest": rest,
         }
         self._pool = Pool(self._number, self._common, first)
         return self
