@@ -9,8 +9,9 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, Listener, wait
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +33,10 @@ class Job(ABC):
         """Return (kind, …) as the worker reads it; its result goes to the arena of that slot."""
 
     @abstractmethod
+    def read(self, result: Any, arena: Arena, copy: bool) -> Any:
+        """Return a worker's result, as views of its memory or copied out of it."""
+
+    @abstractmethod
     def died(self, client: int) -> None:
         """Note that a worker died at that client; raise to give up."""
 
@@ -44,12 +49,14 @@ class Result:
     """A job's result.
 
     Attributes:
-        held: (what the worker sent, the arena it refers to), or None at the deadline.
-        begun: whether a worker was at it.
+        value: what `Job.read` made of it, or None at the deadline.
+        begun: whether a worker was at it then.
+        freed: called once the value has been looked at.
     """
 
-    held: tuple[Any, Arena] | None
+    value: Any
     begun: bool = True
+    freed: Callable[[], None] = lambda: None
 
 
 class _Worker:
@@ -123,6 +130,10 @@ class _Worker:
         self.order.remove(number)
         return number, next(slot for slot, held in self.jobs.items() if held == number), result
 
+    def free(self, slot: int) -> None:
+        """Let a slot's memory be used again."""
+        self.jobs.pop(slot, None)
+
     def at(self) -> int:
         """Return the client it is at."""
         return int(self.arenas[0].read(self._progress)["client"][0]) if self._progress else -1
@@ -181,17 +192,17 @@ class Pool:
             context: sent to every worker before its first of these jobs.
             deadline: by `time.monotonic`; jobs that are not done then have no result.
         """
-        todo, done = deque(range(len(jobs))), dict[int, tuple[_Worker, int, Any]]()
+        todo, done = deque(range(len(jobs))), dict[int, Result]()
         for upcoming, job in enumerate(jobs):
             while upcoming not in done:
                 if deadline is not None and time.monotonic() >= deadline:
                     yield from self._cut_off(jobs, upcoming, done)
                     return
                 self._hand_out(jobs, context, todo, upcoming)
-                self._collect(jobs, todo, done, deadline)
-            worker, slot, result = done.pop(upcoming)
-            yield job, Result((result, worker.arenas[slot]))
-            worker.jobs.pop(slot, None)
+                self._collect(jobs, todo, done, deadline, upcoming)
+            result = done.pop(upcoming)
+            yield job, result
+            result.freed()
 
     def _hand_out(self, jobs: Sequence[Job], context: tuple[Any, ...], todo: deque[int], upcoming: int) -> None:
         """Give every worker with a free slot the next jobs, the least busy first, but run only so far ahead."""
@@ -208,18 +219,24 @@ class Pool:
                 self._buried(worker, jobs, todo)
 
     def _collect(
-        self, jobs: Sequence[Job], todo: deque[int], done: dict[int, tuple[_Worker, int, Any]], deadline: float | None
+        self, jobs: Sequence[Job], todo: deque[int], done: dict[int, Result], deadline: float | None, upcoming: int
     ) -> None:
-        """Wait for a result, a death or the deadline."""
+        """Wait for a result, a death or the deadline; what is early is copied, so that its worker can go on."""
         busy = {worker.connection: worker for worker in self._workers if worker.order}
         left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
         for connection in wait(list(busy), timeout=left):
             worker = busy[connection]  # type: ignore[index]
             try:
                 number, slot, result = worker.take()
-                done[number] = (worker, slot, result)
             except (EOFError, OSError):
                 self._buried(worker, jobs, todo)
+                continue
+            early = number != upcoming
+            done[number] = Result(jobs[number].read(result, worker.arenas[slot], copy=early))
+            if early:
+                worker.free(slot)
+            else:
+                done[number].freed = partial(worker.free, slot)
 
     def _buried(self, worker: _Worker, jobs: Sequence[Job], todo: deque[int]) -> None:
         """Replace a worker that died; what it was at notes it, and all that it had goes to others."""
@@ -229,17 +246,14 @@ class Pool:
         self._replace(worker)
 
     def _cut_off(
-        self, jobs: Sequence[AnyJob], upcoming: int, done: dict[int, tuple[_Worker, int, Any]]
+        self, jobs: Sequence[AnyJob], upcoming: int, done: dict[int, Result]
     ) -> Iterator[tuple[AnyJob, Result]]:
         """Yield what is done; give up on the rest, and on whoever is still at work."""
         begun = {worker.order[0] for worker in self._workers if worker.order}
         for number in range(upcoming, len(jobs)):
-            if number in done:
-                worker, slot, result = done[number]
-                yield jobs[number], Result((result, worker.arenas[slot]))
-                worker.jobs.pop(slot, None)
-            else:
-                yield jobs[number], Result(None, begun=number in begun)
+            result = done.get(number) or Result(None, begun=number in begun)
+            yield jobs[number], result
+            result.freed()
         for worker in list(self._workers):
             if worker.order:
                 self._replace(worker)
