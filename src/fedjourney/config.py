@@ -1,5 +1,6 @@
 """An experiment: one TOML file, checked to the last key before any work."""
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -105,7 +106,15 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, engine: str | None 
         raise ConfigError(f"{path}: no such file. Expected an experiment in TOML.{near}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text ({error}). Expected an experiment in TOML.") from None
-    return parse(text, overrides, where=f"{path}: ", base_dir=path.resolve().parent, engine=engine)
+    return parse(text, overrides, where=f"{path}: ", base_dir=_origin(path), engine=engine)
+
+
+def _origin(path: Path) -> Path:
+    """Return the folder that relative paths refer to: a run folder remembers that of the file it came from."""
+    try:
+        return Path(json.loads((path.parent / "run.json").read_text())["base_dir"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return path.resolve().parent
 
 
 def parse(
