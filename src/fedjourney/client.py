@@ -32,7 +32,7 @@ class ClientSide:
         """Take lanes and threads from `[numerics]`."""
         self._lanes = Lanes(self.plan.task, self.plan.experiment["numerics"])
         self._threads = self.plan.experiment["numerics"]["threads"]
-        self._shared, self._shared_key = Shared({}), (0, "", 0, "")
+        self._shared = Shared(Exchange("train", 0, "", {}, [], []))
 
     def block(self, exchange: Exchange, at: Callable[[int], None] = lambda client: None, alone: bool = False) -> Block:
         """Answer for all clients of an exchange, and fold what counts.
@@ -52,9 +52,8 @@ class ClientSide:
         self, exchange: Exchange, at: Callable[[int], None] = lambda client: None, alone: bool = False
     ) -> Iterator[Answer]:
         """Yield each client's answer as it travels; whatever goes wrong becomes a problem that names the stage."""
-        key = (id(exchange.shared), exchange.kind, exchange.round, exchange.work)
-        if self._shared_key != key:
-            self._shared, self._shared_key = Shared(exchange.shared), key
+        if not self._shared.of(exchange):
+            self._shared = Shared(exchange)
         if exchange.kind == "evaluate":
             yield from (self._evaluate(exchange, place) for place in range(len(exchange.clients)))
             return

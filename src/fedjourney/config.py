@@ -34,7 +34,7 @@ EXPERIMENT: dict[str, tuple[Any, Any]] = {
     "evaluate_every": (Annotated[int, Ge(0)], 1),  # rounds; 0 = only at the end
     "cohort": (Any, 1.0),  # a whole number of clients, or a fraction of them in (0, 1]
     "min_replies": (Annotated[int, Ge(1)], 1),
-    "timeout": (Annotated[float, Gt(0)] | Annotated[int, Gt(0)], 3600.0),  # seconds a round may take
+    "timeout": (Annotated[float, Gt(0)] | Annotated[int, Gt(0)], 3600.0),  # seconds an exchange with clients may take
     "holdout": (Annotated[float, Ge(0)], 0.1),  # share of each shard kept for the client's own evaluation
 }
 NUMERICS: dict[str, tuple[Any, Any]] = {

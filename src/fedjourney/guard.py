@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from fedjourney.exchange import Exchange
 from fedjourney.tensors import Tensors
 from fedjourney.updates import Reply
 
@@ -42,10 +43,16 @@ class Shared:
     A copy for each client would cost a tenth of a small client's time; torch counts changes in place for nothing.
     """
 
-    def __init__(self, tensors: Tensors) -> None:
-        self._pristine = {name: tensor.clone() for name, tensor in tensors.items()}
-        self._current = dict(tensors)
-        self._versions = self._seen()
+    def __init__(self, exchange: Exchange) -> None:
+        self._pristine = exchange.shared  # never handed out: in process it is the server's own
+        self._exchange = (exchange.kind, exchange.round, exchange.work)
+        self._current: Tensors = {}
+        self._copy()
+
+    def of(self, exchange: Exchange) -> bool:
+        """Return whether these are of that exchange, of which a client side sees one block after the other."""
+        same = self._exchange == (exchange.kind, exchange.round, exchange.work)
+        return same and self._pristine is exchange.shared
 
     def tensors(self) -> Tensors:
         """Return them, in a dictionary of the client's own."""
@@ -55,9 +62,12 @@ class Shared:
         """Return whether somebody has changed them, and undo it."""
         if self._seen() == self._versions:
             return False
+        self._copy()
+        return True
+
+    def _copy(self) -> None:
         self._current = {name: tensor.clone() for name, tensor in self._pristine.items()}
         self._versions = self._seen()
-        return True
 
     def _seen(self) -> list[int]:
         return [tensor._version for tensor in self._current.values()]

@@ -1,5 +1,6 @@
 """A pool of worker processes: jobs in, results out in order; deaths and deadlines are part of it."""
 
+import contextlib
 import os
 import secrets
 import subprocess
@@ -22,6 +23,7 @@ from fedjourney.errors import RunError
 
 START_SECONDS = 120.0
 SLOTS = 2  # jobs a worker has at most: one under way, one waiting, each with memory of its own for its result
+LONGEST_WAIT = 86400.0  # seconds; the system counts milliseconds in 32 bits
 AHEAD = 4  # jobs per worker that may be done before their turn
 
 
@@ -64,22 +66,20 @@ class _Worker:
 
     def __init__(self, common: Arena, first: dict[str, Any]) -> None:
         key = secrets.token_bytes(32)
-        self._folder = tempfile.TemporaryDirectory(prefix="fedjourney-")
-        windows = sys.platform == "win32"
-        address = rf"\\.\pipe\fedjourney-{secrets.token_hex(8)}" if windows else str(Path(self._folder.name) / "s")
+        self._folder, address = _address()
         self._listener = Listener(address, authkey=key)
         self.arenas = [Arena() for _ in range(SLOTS)]
         handles = [common.handle, *(arena.handle for arena in self.arenas)]
         threads = {"OMP_NUM_THREADS": str(first["threads"]), "MKL_NUM_THREADS": str(first["threads"])}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fedjourney.engines._worker"],
+            [sys.executable, "-P", "-m", "fedjourney.engines._worker"],
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the parent, which then ends its workers
-            env=os.environ | threads,
+            env=os.environ | threads | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
             pass_fds=[handle for handle in handles if isinstance(handle, int)],
         )
         assert self.process.stdin is not None
-        self.process.stdin.write(" ".join([address, key.hex(), *map(str, handles)]).encode() + b"\n")
+        self.process.stdin.write(" ".join([address.replace("\0", "@"), key.hex(), *map(str, handles)]).encode() + b"\n")
         self.process.stdin.flush()
         self._first = first
         self._connection: Connection | None = None
@@ -93,8 +93,11 @@ class _Worker:
         """The connection, accepted on first use: the process starts while others work."""
         if self._connection is None:
             self._connection = self._accept()
-            send(self._connection, self._first)
-            self._progress = _unfailed(receive(self._connection))
+            try:
+                send(self._connection, self._first)
+                self._progress = _unfailed(receive(self._connection))
+            except (EOFError, OSError):
+                raise self._stillborn() from None
         return self._connection
 
     def _accept(self) -> "Connection":
@@ -106,11 +109,16 @@ class _Worker:
             thread.join(0.05)
         thread.join(0.2)
         if not found:
-            raise RunError(
-                f"a worker process ended before it could work (exit status {self.process.poll()}). "
-                "Try --engine serial, which shows why."
-            )
+            raise self._stillborn()
         return found[0]
+
+    def _stillborn(self) -> RunError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(1.0)
+        return RunError(
+            f"a worker process ended before it could work (exit status {self.process.poll()}). Does [engine] memory "
+            "leave enough? Try --engine serial."
+        )
 
     def give(self, number: int, job: Job, context: tuple[Any, ...]) -> None:
         """Give it a job, and before it the context, where it has not got that yet."""
@@ -147,9 +155,21 @@ class _Worker:
         if self._connection is not None:
             self._connection.close()
         self._listener.close()
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
         for arena in self.arenas:
             arena.close()
+
+
+def _address() -> tuple[tempfile.TemporaryDirectory[str] | None, str]:
+    """Return where a worker connects to, and the folder it lies in, if it lies in one."""
+    name = f"fedjourney-{secrets.token_hex(8)}"
+    if sys.platform == "linux":
+        return None, f"\0{name}"  # an abstract socket: nothing is left behind, however we end
+    if sys.platform == "win32":
+        return None, rf"\\.\pipe\{name}"
+    folder = tempfile.TemporaryDirectory(prefix="fedjourney-")
+    return folder, str(Path(folder.name) / "s")
 
 
 def _unfailed(result: Any) -> Any:
@@ -223,7 +243,7 @@ class Pool:
     ) -> None:
         """Wait for a result, a death or the deadline; what is early is copied, so that its worker can go on."""
         busy = {worker.connection: worker for worker in self._workers if worker.order}
-        left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+        left = None if deadline is None else min(max(deadline - time.monotonic(), 0.0), LONGEST_WAIT)
         for connection in wait(list(busy), timeout=left):
             worker = busy[connection]  # type: ignore[index]
             try:
