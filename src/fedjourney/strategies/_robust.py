@@ -36,12 +36,17 @@ def squared_distances(x: torch.Tensor) -> torch.Tensor:
     return total
 
 
-def krum_scores(distances: torch.Tensor, byzantine: int) -> torch.Tensor:
-    """Return each row's sum of squared distances to its n - f - 2 nearest others (at least one), [n, n] -> [n]."""
+def krum_order(distances: torch.Tensor, byzantine: int) -> list[int]:
+    """Return rows by Krum's score, the smallest first; [n, n] squared distances.
+
+    A score is the sum of a row's distances to its n - f - 2 nearest others (at least one). Two rows that are each
+    other's only nearest always tie; the smaller sum over all rows decides then, so that their order does not.
+    """
     count = len(distances)
     nearest = min(max(1, count - byzantine - 2), count - 1)
-    others = distances + torch.diag(distances.new_full((count,), torch.inf))
-    return others.sort(dim=1).values[:, :nearest].sum(1)
+    others = (distances + torch.diag(distances.new_full((count,), torch.inf))).sort(dim=1).values
+    scores, totals = others[:, :nearest].sum(1).tolist(), others[:, : count - 1].sum(1).tolist()
+    return sorted(range(count), key=lambda row: (scores[row], totals[row], row))
 
 
 class Robust(Rounds):

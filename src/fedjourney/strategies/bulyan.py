@@ -11,7 +11,7 @@ from annotated_types import Ge
 
 from fedjourney.errors import ConfigError
 from fedjourney.strategies import Cohort, Setting
-from fedjourney.strategies._robust import Robust, krum_scores, matrix, squared_distances, stepped
+from fedjourney.strategies._robust import Robust, krum_order, matrix, squared_distances, stepped
 from fedjourney.tensors import Tensors
 
 
@@ -20,7 +20,7 @@ class Bulyan(Robust):
 
     θ = n - 2f times Krum's choice moves from the pool to S; then, per coordinate, the mean of the θ - 2f values of S
     nearest to S's median. f = 0 is the mean. All who answered count the same. A round in which fewer than 4f + 3
-    answered keeps its parameters.
+    answered keeps its parameters. Towards the end of the selection Krum's scores tie; see its tie-break.
 
     Args:
         setting: tells the cohort n.
@@ -46,8 +46,7 @@ class Bulyan(Robust):
         distances, pool, selected = squared_distances(x), list(range(count)), list[int]()
         while len(selected) < count - 2 * f:
             rows = torch.tensor(pool)
-            chosen = int(krum_scores(distances[rows][:, rows], f).argmin()) if len(pool) > 1 else 0
-            selected.append(pool.pop(chosen))
+            selected.append(pool.pop(krum_order(distances[rows][:, rows], f)[0]))
         ordered = x[selected].sort(dim=0).values
         middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
         nearest = (ordered - middle).abs().argsort(dim=0, stable=True)[: len(ordered) - 2 * f]

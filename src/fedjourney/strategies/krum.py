@@ -11,14 +11,15 @@ from annotated_types import Ge
 
 from fedjourney.errors import ConfigError
 from fedjourney.strategies import Cohort, Setting
-from fedjourney.strategies._robust import Robust, krum_scores, matrix, squared_distances, stepped
+from fedjourney.strategies._robust import Robust, krum_order, matrix, squared_distances, stepped
 from fedjourney.tensors import Tensors
 
 
 class Krum(Robust):
     """The update that lies closest to its neighbours (or the mean of several such), whoever sent it.
 
-    s_i = Σ |x_i - x_j|² over the n - f - 2 nearest j; the update of the smallest s is taken (ties: the lowest index).
+    s_i = Σ |x_i - x_j|² over the n - f - 2 nearest j; the update of the smallest s is taken (ties:
+    the smaller sum over all j, then the lower index).
     All who answered count the same. A round in which fewer than 2f + 3 answered keeps its parameters. The bound f is
     per cohort: with sampling, a cohort may hold more bad clients than their share in the population suggests.
 
@@ -57,5 +58,5 @@ class Krum(Robust):
         if count < 2 * self.byzantine + 3:
             return params
         x = matrix(cohort.rows)
-        best = krum_scores(squared_distances(x), self.byzantine).argsort(stable=True)
+        best = krum_order(squared_distances(x), self.byzantine)
         return stepped(params, x[best[: min(self.select, count - self.byzantine)]].mean(0))
