@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo test check deploy kill browser numbers
+.PHONY: help demo test check deploy kill browser compile numbers
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -33,6 +33,9 @@ kill: $(STAMP) ## processes killed, interrupted and starved for real
 
 browser: $(STAMP) ## the report page in headless Chromium
 	$(BIN)/python -m pytest -q -m browser
+
+compile: $(STAMP) ## local steps through torch.compile
+	$(BIN)/python -m pytest -q -m compile
 
 numbers: $(STAMP) ## check every config's number (long; not in CI)
 	$(BIN)/python -m pytest -q -m numbers

@@ -87,6 +87,14 @@ def counting(task: Task, /) -> LocalUpdate:
     return dataclasses.replace(plain, start=start, step=step, finish=finish)
 
 
+def greedy(task: Task, /) -> LocalUpdate:
+    def take(reply: Reply) -> Reply:
+        torch.zeros(1 << 30, dtype=torch.float64)  # 8 GiB
+        return reply
+
+    return _with_finish(task, take)
+
+
 def never_returning(task: Task, /) -> LocalUpdate:
     def fail(reply: Reply) -> Reply:
         time.sleep(3600)

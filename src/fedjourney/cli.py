@@ -46,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--data-dir", metavar="DIR", help="root of data sets, looked at first (or FEDJOURNEY_DATA)")
     run.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/<name>-<time>)")
     run.add_argument("--engine", metavar="NAME", help="how clients are computed; never changes the result")
+    run.add_argument(
+        "--fast", action="store_true", help="measure what is fastest on this machine, and write the choice down"
+    )
     _screen(run)
     run.set_defaults(function=_run)
 
@@ -102,7 +105,10 @@ def _run(parsed: argparse.Namespace) -> int:
     experiment = _load(parsed, parsed.engine)
     from fedjourney.experiment import run
 
-    return _shown(parsed, lambda watch: run(experiment, parsed.out, data_dir=parsed.data_dir, watch=watch), experiment)
+    def compute(watch: Any) -> Any:
+        return run(experiment, parsed.out, data_dir=parsed.data_dir, watch=watch, fast=parsed.fast)
+
+    return _shown(parsed, compute, experiment)
 
 
 def _resume(parsed: argparse.Namespace) -> int:
@@ -116,8 +122,12 @@ def _resume(parsed: argparse.Namespace) -> int:
 
 def _shown(parsed: argparse.Namespace, compute: Any, experiment: Any) -> int:
     """Compute under a screen; tell where the result is, or how to go on."""
+    import logging
+
     from fedjourney.screen import screen
 
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)  # warnings of ours, and what --fast chose
+    logging.getLogger("fedjourney").setLevel(logging.WARNING if parsed.quiet else logging.INFO)
     with screen(experiment, quiet=parsed.quiet, plain=parsed.json) as shown:
         try:
             result = compute(shown.round)

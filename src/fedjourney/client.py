@@ -14,7 +14,7 @@ from fedjourney.exchange import Answer, Block, Exchange, Problem, fold_block
 from fedjourney.lanes import Lanes
 from fedjourney.plan import Plan, plan
 from fedjourney.seeds import seed_for
-from fedjourney.storage import ClientStates, cache_dir, data_dir
+from fedjourney.storage import ClientStates, States, cache_dir, data_dir
 from fedjourney.tensors import Tensors
 from fedjourney.updates import Client, LocalUpdate, Reply, Work
 
@@ -27,7 +27,7 @@ class ClientSide:
     """Answers exchanges for any client whose data it holds, a block of the fold tree at a time."""
 
     plan: Plan
-    states: ClientStates
+    states: States
 
     def __post_init__(self) -> None:
         """Take lanes and threads from `[numerics]`."""

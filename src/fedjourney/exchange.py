@@ -115,11 +115,14 @@ def fold_block(rounds: Rounds, transforms: list[Transform], like: Tensors, answe
         if answer.problem is None:
             answer.size = encoded_size(answer.tensors, answer.metrics)
             answer.problem = _decode(answer, transforms, like)
-        if answer.problem is not None:
-            answer.tensors = {}
-        elif fold is not None:
-            weight = rounds.weight(Reply(answer.tensors, answer.metrics, {}))
-            block.sums = fold.add(block.sums, answer.tensors, weight)
+        if answer.problem is None and fold is not None:
+            try:
+                weight = rounds.weight(Reply(answer.tensors, answer.metrics, {}))
+            except Exception as error:  # a reply without the metric that the weight is made of
+                answer.problem = Problem("malformed", "weight", f"{type(error).__name__}: {error}")
+            else:
+                block.sums = fold.add(block.sums, answer.tensors, weight)
+        if answer.problem is not None or fold is not None:
             answer.tensors = {}
     return block
 

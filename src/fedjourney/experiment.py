@@ -22,6 +22,7 @@ from fedjourney.config import Experiment
 from fedjourney.engines import InProcessGrid, Where
 from fedjourney.errors import Interrupted, RunError
 from fedjourney.exchange import added, evaluation_blocks
+from fedjourney.fast import choose
 from fedjourney.flower import NOTHING, FlowerStrategy, RoundRecord, Transport
 from fedjourney.network import Network, roll_call
 from fedjourney.plan import Plan, plan
@@ -39,6 +40,7 @@ def run(
     *,
     data_dir: str | Path | None = None,
     watch: Watch | None = None,
+    fast: bool = False,
 ) -> Result:
     """Run an experiment from its beginning.
 
@@ -47,11 +49,14 @@ def run(
         out: the run's folder, new or empty; default `runs/<name>-<time>`.
         data_dir: root of data sets, looked at first (default: FEDJOURNEY_DATA).
         watch: called after every round with its row of `rounds.jsonl`.
+        fast: measure lanes and compilation on this machine first (see `fedjourney.fast`), and take the fastest.
 
     Raises:
         FedjourneyError: the experiment, its data or its folder cannot be used; before any work.
     """
     built = plan(experiment, _root(data_dir))
+    if fast:
+        built = choose(built, _root(data_dir))
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = Path(out) if out is not None else _unused(Path("runs") / f"{experiment['experiment']['name']}-{stamp}")
     create(folder, built)
@@ -206,8 +211,8 @@ def _differences(then: dict[str, Any], now: dict[str, Any], at: str = "") -> lis
 def _carried(built: Plan, grid: Grid, folder: Path) -> tuple[Transport, Container[int]]:
     """Return how exchanges travel on this grid, and which clients it holds."""
     if isinstance(grid, InProcessGrid):
-        return grid, range(built.setting.clients)
-    nodes = roll_call(grid, built.setting.clients, built.experiment["experiment"]["timeout"])
+        return grid, range(len(built.shards))
+    nodes = roll_call(grid, len(built.shards), built.experiment["experiment"]["timeout"])
     run = {
         "experiment": built.experiment.text(),
         "base-dir": str(built.experiment.base_dir),

@@ -11,6 +11,7 @@ import flwr
 import torch
 
 import fedjourney
+from fedjourney.partitions import Cuts
 from fedjourney.plan import Plan
 
 
@@ -94,17 +95,22 @@ def of_run(built: Plan) -> dict[str, Any]:
 
 
 def holdings(built: Plan) -> dict[str, Any]:
-    """Return who holds what: sizes, and counts per class where the target is a class."""
+    """Return who holds what: sizes, and counts per class where the target is a class.
+
+    Of clients that are made when they are asked for, the first thousand stand for all.
+    """
     target = next(iter(built.dataset.train.y.values()))
+    dealt = isinstance(built.shards, Cuts)
+    told = [built.shards[client] for client in range(len(built.shards) if dealt else min(len(built.shards), 1000))]
     counts = None
-    if target.dim() == 1 and built.dataset.classes <= 1000 and len(built.shards) <= 10_000:
+    if target.dim() == 1 and built.dataset.classes <= 1000 and len(told) <= 10_000:
         counts = [
-            torch.bincount(target[torch.from_numpy(rows)], minlength=built.dataset.classes).tolist()
-            for rows in built.shards
+            torch.bincount(target[torch.from_numpy(rows)], minlength=built.dataset.classes).tolist() for rows in told
         ]
     return {
         "clients": len(built.shards),
-        "sizes": [len(rows) for rows in built.shards],
+        "unseen": built.shards.unseen,  # the last ones; they never train
+        "sizes": [len(rows) for rows in told],
         "classes": [str(number) for number in range(built.dataset.classes)] if counts else None,
         "counts": counts,
     }

@@ -43,7 +43,8 @@ class RoundRecord:
         failures: of all its exchanges.
         metrics: name -> a number per accepted client.
         further: work -> the same for the round's further exchanges.
-        evaluation: name -> a number per panel client that answered.
+        evaluation: name -> a number per panel client that answered, on its own held-out part.
+        unseen: the same for clients that never train.
         counted: whether enough replies came for the parameters to move.
         bytes_up, bytes_down: over all clients.
     """
@@ -55,6 +56,7 @@ class RoundRecord:
     metrics: dict[str, list[float]] = field(default_factory=dict)
     further: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     evaluation: dict[str, list[float]] = field(default_factory=dict)
+    unseen: dict[str, list[float]] = field(default_factory=dict)
     counted: bool = True
     bytes_up: int = 0
     bytes_down: int = 0
@@ -174,12 +176,18 @@ class FlowerStrategy(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask a fixed panel of clients to evaluate the model on their held-out parts."""
+        """Ask fixed panels to evaluate the model: clients on their held-out parts, and clients that never train."""
         round_, setting = server_round + self.first_round, self.plan.setting
-        if not self.evaluates(round_) or not self.plan.experiment["experiment"]["holdout"]:
+        if not self.evaluates(round_):
             return []
-        order = shuffled(seed_for(setting.seed, "panel"), setting.clients)
-        panel = sorted(islice((index for index in order if index in self._held), PANEL))
+        panel: list[int] = []
+        if self.plan.experiment["experiment"]["holdout"]:
+            order = shuffled(seed_for(setting.seed, "panel"), setting.clients)
+            panel += sorted(islice((index for index in order if index in self._held), PANEL))
+        everyone = range(setting.clients, len(self.plan.shards))
+        panel += islice((index for index in everyone if index in self._held), PANEL)
+        if not panel:
+            return []
         states = [self.accepted.get(client, -1) for client in panel]
         model = self.plan.rounds.model(self.params)
         return self._transport.send(Exchange("evaluate", round_, "evaluate", model, panel, states))
@@ -195,5 +203,7 @@ class FlowerStrategy(Strategy):
             kind, _, message = answer.problem
             self.record.failures.append(Failure(answer.client, kind, "evaluate", message))
         elif answer.metrics.get("num-examples"):
+            unseen = answer.client >= self.plan.setting.clients
+            metrics = self.record.unseen if unseen else self.record.evaluation
             for name, value in answer.metrics.items():
-                self.record.evaluation.setdefault(name, []).append(value)
+                metrics.setdefault(name, []).append(value)

@@ -1,6 +1,7 @@
 """Lanes: the local updates of several clients as one vectorised, optionally compiled, loop of steps."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
@@ -24,6 +25,8 @@ AGREES = {torch.float32: 1e-4, torch.float64: 1e-9}  # relative, between a vecto
 class Lanes:
     """Trains clients as `[numerics]` says: `lanes` of them at once under `torch.func.vmap`, compiled or not.
 
+    `fell_back` says whether a step had to be computed in a plainer way than asked for.
+
     With one lane and no compiler there is nothing to vectorise, and a client's update is a plain loop. Lanes are
     always filled up to their number with idle copies, and a client with fewer steps idles to the end, so that
     neither neighbours nor the place in a block change a client's bits.
@@ -32,6 +35,7 @@ class Lanes:
     def __init__(self, task: Task, numerics: Mapping[str, Any]) -> None:
         self._task, self.number = task, int(numerics["lanes"])
         self._compile, self._dtype = bool(numerics["compile"]), getattr(torch, numerics["dtype"])
+        self.fell_back = False
         self._steps: dict[int, Step] = {}
 
     @property
@@ -94,6 +98,7 @@ class Lanes:
         together: Step = vmap(alone)
         tried: list[tuple[str, Step]] = [("vectorised", together)]
         if self._compile:
+            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no helper processes that could outlive us
             tried.insert(0, ("compiled", torch.compile(together, dynamic=False)))
         for kind, step in tried:
             try:
@@ -103,8 +108,10 @@ class Lanes:
                 _log.warning("the %s step cannot be used here, falling back: %s", kind, str(error).partition("\n")[0])
                 continue
             if wrong <= AGREES[self._dtype]:
+                self.fell_back = kind != tried[0][0]
                 return step
             _log.warning("the %s step differs from eager by %.1e, falling back", kind, wrong)
+        self.fell_back = True
         return one_by_one
 
 

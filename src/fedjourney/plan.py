@@ -29,7 +29,7 @@ class Plan:
     Attributes:
         experiment: the checked experiment.
         dataset: decoded and split.
-        shards: for each client the rows of `dataset.train` it holds.
+        shards: for each client the rows of `dataset.train` it holds; those that never train come last.
         task: loss, batches, metrics.
         rounds: the strategy.
         halves: its client halves by name.
@@ -52,8 +52,14 @@ class Plan:
         return getattr(self.halves.get("train"), "personal", None)
 
     def shard(self, index: int) -> tuple[Examples, Examples]:
-        """Return (train, held-out) examples of one client; the held-out share is drawn class by class."""
+        """Return (train, held-out) examples of one client; the held-out share is drawn class by class.
+
+        A client that never trains holds out everything.
+        """
         rows = self.shards[index]
+        if index >= self.setting.clients:
+            whole = torch.from_numpy(rows)
+            return self.dataset.train.take(whole[:0]), self.dataset.train.take(whole)
         share = self.experiment["experiment"]["holdout"]
         count = min(round(share * len(rows)), len(rows) - 1)  # one example at least is trained on
         held = np.zeros(len(rows), dtype=bool)
@@ -98,7 +104,8 @@ def _plan(experiment: Experiment, given: tuple[Dataset, Shards]) -> Plan:
         ConfigError: the parts do not fit together.
     """
     seed, (dataset, shards) = experiment.seed, given
-    setting = Setting(seed, len(shards), config.cohort_size(experiment, len(shards)))
+    clients = len(shards) - shards.unseen
+    setting = Setting(seed, clients, config.cohort_size(experiment, clients))
     signature = signature_of(dataset)
     dtype = getattr(torch, experiment["numerics"]["dtype"])
 

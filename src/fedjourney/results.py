@@ -177,12 +177,13 @@ def round_row(record: RoundRecord, central: dict[str, dict[str, float]], seconds
     }
     if record.further:
         row["further"] = {work: _mean(metrics) for work, metrics in record.further.items()}
-    if record.evaluation:
-        row["evaluation"] = {
-            name: spread(values, lower_is_better=name in ("loss", "perplexity"))
-            for name, values in record.evaluation.items()
-            if name != "num-examples"
-        }
+    for group, metrics in (("evaluation", record.evaluation), ("unseen", record.unseen)):
+        if metrics:
+            row[group] = {
+                name: spread(values, lower_is_better=name.rpartition("/")[2] in ("loss", "perplexity"))
+                for name, values in metrics.items()
+                if name != "num-examples"
+            }
     return row | {
         "clients": {
             "asked": len(record.asked),
@@ -233,6 +234,8 @@ def chained(chain: str, record: RoundRecord, central: dict[str, dict[str, float]
     failed = sorted((failure.client, failure.kind) for failure in record.failures)
     state.update(json.dumps([record.round, record.asked, record.accepted, failed]).encode())
     groups: dict[str, dict[str, list[float]]] = {"train": record.metrics, "evaluation": record.evaluation}
+    if record.unseen:
+        groups["unseen"] = record.unseen
     groups |= {f"further/{work}": metrics for work, metrics in record.further.items()}
     groups |= {split: {name: [value] for name, value in values.items()} for split, values in central.items()}
     for group in sorted(groups):

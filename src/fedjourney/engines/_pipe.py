@@ -5,10 +5,18 @@
 
 import io
 import pickle
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
+
+
+@dataclass
+class Failed:
+    """What a worker sends in place of a result when its own code, or a strategy's server half, raised."""
+
+    trace: str
 
 
 class _Pickler(pickle.Pickler):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fedjourney.engines._arena import Arena, Placed
-from fedjourney.engines._pipe import receive, send
+from fedjourney.engines._pipe import Failed, receive, send
 from fedjourney.errors import RunError
 
 START_SECONDS = 120.0
@@ -87,7 +87,7 @@ class _Worker:
         if self._connection is None:
             self._connection = self._accept()
             send(self._connection, self._first)
-            self._progress = receive(self._connection)
+            self._progress = _unfailed(receive(self._connection))
         return self._connection
 
     def _accept(self) -> "Connection":
@@ -119,6 +119,7 @@ class _Worker:
     def take(self) -> tuple[int, int, Any]:
         """Return (number, slot, result) of the job it has finished."""
         number, *result = receive(self.connection)
+        _unfailed(result[0])
         self.order.remove(number)
         return number, next(slot for slot, held in self.jobs.items() if held == number), result
 
@@ -138,6 +139,17 @@ class _Worker:
         self._folder.cleanup()
         for arena in self.arenas:
             arena.close()
+
+
+def _unfailed(result: Any) -> Any:
+    """Return a result, unless it says that the worker's own code failed.
+
+    Raises:
+        RunError: with the worker's traceback.
+    """
+    if isinstance(result, Failed):
+        raise RunError(f"a worker process failed outside of any client:\n{result.trace}")
+    return result
 
 
 class Pool:

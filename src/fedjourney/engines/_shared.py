@@ -1,20 +1,19 @@
-"""A data set and its shards in shared memory: decoded once, however many processes look at it."""
+"""A data set and its shards as plain tensors and a few facts, so that processes can share them, decoded once."""
 
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from fedjourney.data import Dataset, Examples
-from fedjourney.engines._arena import Arena
 from fedjourney.partitions import Cuts, Shards
+from fedjourney.tensors import Tensors
 
 SPLITS = ("train", "validation", "test")
 
 
-def share_data(arena: Arena, dataset: Dataset, shards: Shards) -> tuple[dict[str, Any], int]:
-    """Write them to the beginning of an arena; return what `open_data` needs, and the end."""
+def flattened(dataset: Dataset, shards: Shards) -> tuple[Tensors, dict[str, Any]]:
+    """Return (tensors, the rest), from which `joined` makes both again."""
     tensors = {
         f"{split}/{group}/{name}": tensor
         for split in SPLITS
@@ -23,22 +22,20 @@ def share_data(arena: Arena, dataset: Dataset, shards: Shards) -> tuple[dict[str
     }
     if isinstance(shards, Cuts):
         tensors |= {"shards/rows": torch.from_numpy(shards.rows), "shards/starts": torch.from_numpy(shards.starts)}
-    placed, end = arena.write(tensors)
     empty = Examples({}, {})
     bare = replace(dataset, train=empty, validation=empty, test=empty, columns={})
-    return {"placed": placed, "dataset": bare, "shards": None if isinstance(shards, Cuts) else shards}, end
+    return tensors, {"dataset": bare, "shards": shards.unseen if isinstance(shards, Cuts) else shards}
 
 
-def open_data(arena: Arena, shared: dict[str, Any]) -> tuple[Dataset, Shards]:
-    """Return data set and shards as views of an arena."""
-    tensors = arena.read(shared["placed"])
+def joined(tensors: Tensors, rest: dict[str, Any]) -> tuple[Dataset, Shards]:
+    """Return data set and shards over those tensors."""
 
-    def part(split: str, group: str) -> dict[str, torch.Tensor]:
+    def part(split: str, group: str) -> Tensors:
         prefix = f"{split}/{group}/"
         return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
     parts = {split: Examples(part(split, "x"), part(split, "y")) for split in SPLITS}
-    shards = shared["shards"]
-    if shards is None:
-        shards = Cuts(np.asarray(tensors["shards/rows"]), np.asarray(tensors["shards/starts"]))
-    return replace(shared["dataset"], **parts), shards
+    shards = rest["shards"]
+    if isinstance(shards, int):
+        shards = Cuts(tensors["shards/rows"].numpy(), tensors["shards/starts"].numpy(), unseen=shards)
+    return replace(rest["dataset"], **parts), shards

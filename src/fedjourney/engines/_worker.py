@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import traceback
 from dataclasses import replace
 from multiprocessing import connection as pipes
 from pathlib import Path
@@ -16,57 +17,91 @@ def main() -> None:
     address, key, *handles = sys.stdin.readline().split()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     connection = pipes.Client(address, authkey=bytes.fromhex(key))
-    import torch
+    from fedjourney.engines._pipe import Failed, receive, send
 
-    from fedjourney import config
-    from fedjourney.client import ClientSide
-    from fedjourney.engines._arena import Arena
-    from fedjourney.engines._pipe import receive, send
-    from fedjourney.engines._shared import open_data
-    from fedjourney.exchange import Exchange, blank
-    from fedjourney.plan import plan
-    from fedjourney.storage import ClientStates
-
-    common, *own = (Arena(int(handle) if handle.isdigit() else handle) for handle in handles)
-    first = receive(connection)
-    torch.set_num_threads(first["threads"])
-    experiment = config.parse(first["text"], base_dir=Path(first["base_dir"]))
-    built = plan(experiment, given=open_data(common, first["data"]))
-    side = ClientSide(built, ClientStates(Path(first["states"])))
-    progress, begin = own[0].write({"client": torch.tensor([NOBODY])})
-    send(connection, progress)
-    exchange: Any = None
-    params: Any = None
-
-    def at(client: int) -> None:
-        own[0].read(progress)["client"][0] = client
-
+    try:
+        worker = _Worker(handles, receive(connection))
+    except Exception:
+        send(connection, Failed(traceback.format_exc()))
+        return
+    send(connection, worker.progress)
     while True:
         try:
             kind, *told = receive(connection)
         except EOFError:
             return
-        if kind == "exchange":
-            category, round_, work, placed, like = told
-            shared = {name: tensor.clone() for name, tensor in common.read(placed).items()}
-            exchange = Exchange(category, round_, work, shared, [], [], [], blank(like))
-        elif kind == "params":
-            params = common.read(told[0])
-        elif kind == "block":
-            job, slot, alone, clients, states, rows = told
-            block = side.block(replace(exchange, clients=clients, states=states, rows=rows), at, alone)
-            at(NOBODY)
-            sums, arena = block.sums, own[slot]
-            places, end = arena.write(sums.tensors if sums else {}, begin)
-            each = []
-            for answer in block.answers:
-                placed, end = arena.write(answer.tensors, end)
-                each.append(placed)
-                answer.tensors = {}
-            send(connection, (job, block.answers, (places, sums.weight) if sums else None, each))
-        elif kind == "score":
-            job, split, rows = told
-            send(connection, (job, side.score(params, split, rows)))
+        try:
+            result = getattr(worker, kind)(*told)
+        except Exception:  # no client's fault: those have become problems already
+            result = (told[0], Failed(traceback.format_exc()))
+        if result is not None:
+            send(connection, result)
+
+
+class _Worker:
+    """One client side over shared memory; each method is a kind of message."""
+
+    def __init__(self, handles: list[str], first: dict[str, Any]) -> None:
+        import torch
+
+        from fedjourney import config
+        from fedjourney.client import ClientSide
+        from fedjourney.engines._arena import Arena
+        from fedjourney.engines._shared import joined
+        from fedjourney.plan import plan
+        from fedjourney.storage import ClientStates
+
+        self._common, *self._own = (Arena(int(handle) if handle.isdigit() else handle) for handle in handles)
+        torch.set_num_threads(first["threads"])
+        _limit(first["memory"])
+        experiment = config.parse(first["text"], base_dir=Path(first["base_dir"]))
+        given = joined(self._common.read(first["placed"]), first["rest"])
+        self._side = ClientSide(plan(experiment, given=given), ClientStates(Path(first["states"])))
+        self.progress, self._begin = self._own[0].write({"client": torch.tensor([NOBODY])})
+        self._exchange: Any = None
+        self._params: Any = None
+
+    def exchange(self, kind: Any, round: int, work: str, placed: list[Any], like: dict[str, Any]) -> None:
+        """Take what all blocks of an exchange share."""
+        from fedjourney.exchange import Exchange, blank
+
+        shared = {name: tensor.clone() for name, tensor in self._common.read(placed).items()}
+        self._exchange = Exchange(kind, round, work, shared, [], [], [], blank(like))
+
+    def params(self, placed: list[Any]) -> None:
+        """Take the model that is to be evaluated."""
+        self._params = self._common.read(placed)
+
+    def block(
+        self, job: int, slot: int, alone: bool, clients: list[int], states: list[int], rows: list[Any]
+    ) -> tuple[Any, ...]:
+        """Answer for a block; what is large goes to the slot's memory."""
+        part = replace(self._exchange, clients=clients, states=states, rows=rows)
+        block = self._side.block(part, self._at, alone)
+        self._at(NOBODY)
+        sums, arena = block.sums, self._own[slot]
+        places, end = arena.write(sums.tensors if sums else {}, self._begin)
+        each = []
+        for answer in block.answers:
+            placed, end = arena.write(answer.tensors, end)
+            each.append(placed)
+            answer.tensors = {}
+        return job, block.answers, (places, sums.weight) if sums else None, each
+
+    def score(self, job: int, split: str, rows: slice) -> tuple[Any, ...]:
+        """Evaluate one block of the server's examples."""
+        return job, self._side.score(self._params, split, rows)
+
+    def _at(self, client: int) -> None:
+        self._own[0].read(self.progress)["client"][0] = client
+
+
+def _limit(megabytes: int) -> None:
+    """Let allocations beyond a limit fail here, where they cost one reply."""
+    if megabytes and sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (megabytes << 20, megabytes << 20))
 
 
 def _end_with_parent() -> None:

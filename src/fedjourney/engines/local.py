@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 from fedjourney.engines import InProcessGrid, Where
 from fedjourney.engines._arena import Arena
 from fedjourney.engines._pool import Job, Pool
-from fedjourney.engines._shared import share_data
+from fedjourney.engines._shared import flattened
 from fedjourney.engines._worker import NOBODY
 from fedjourney.errors import RunError
 from fedjourney.exchange import Answer, Block, Exchange, Problem, added, evaluation_blocks, forms
@@ -81,21 +81,25 @@ class _ScoreJob(Job):
 
 
 class _Local(InProcessGrid):
-    def __init__(self, plan: Plan, where: Where, workers: int) -> None:
+    def __init__(self, plan: Plan, where: Where, workers: int, memory: int) -> None:
         super().__init__()
+        self._memory = memory
         self._plan, self._where, self._number = plan, where, workers or os.cpu_count() or 1
 
     def __enter__(self) -> Self:
         """Share the data and start the workers; they come up in parallel."""
         experiment = self._plan.experiment
         self._common = Arena()
-        data, self._end = share_data(self._common, self._plan.dataset, self._plan.shards)
+        tensors, rest = flattened(self._plan.dataset, self._plan.shards)
+        placed, self._end = self._common.write(tensors)
         first = {
             "text": experiment.text(),
             "base_dir": str(experiment.base_dir),
             "states": str(self._where.states),
             "threads": experiment["numerics"]["threads"],
-            "data": data,
+            "memory": self._memory,
+            "placed": placed,
+            "rest": rest,
         }
         self._pool = Pool(self._number, self._common, first)
         return self
@@ -131,12 +135,21 @@ class _Local(InProcessGrid):
         return added(sums())
 
 
-def local(plan: Plan, where: Where, /, *, workers: Annotated[int, Ge(0), Le(1024)] = 0) -> InProcessGrid:
+def local(
+    plan: Plan,
+    where: Where,
+    /,
+    *,
+    workers: Annotated[int, Ge(0), Le(1024)] = 0,
+    memory: Annotated[int, Ge(0)] = 0,
+) -> InProcessGrid:
     """Worker processes, one thread each: data and parameters in shared memory, blocks folded where they are computed.
 
     Args:
         plan: the experiment, built.
         where: data root and client state.
         workers: how many; 0 = one per processor.
+        memory: MB that a worker may take for itself beside what all share, where the system can enforce it; a client
+            that needs more fails, rather than the machine. 0 = no limit.
     """
-    return _Local(plan, where, workers)
+    return _Local(plan, where, workers, memory)

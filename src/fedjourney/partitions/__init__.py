@@ -3,6 +3,7 @@
 Each is a function `(columns, num_examples, seed, /, *, options)` that returns for each client the rows of the training
 examples that it holds, ascending, never none: a list of arrays, disjoint; or a `Shards` of its own, which makes a
 client's rows when they are asked for, so that a million clients cost nothing until they are drawn.
+A partition may hold out whole clients, which never train: they tell how the model does with somebody new.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,11 @@ Columns: TypeAlias = dict[str, np.ndarray]
 
 
 class Shards(Protocol):
-    """For each of N clients the rows it holds, int64."""
+    """For each of N clients the rows it holds, int64; the last `unseen` of them never train."""
+
+    @property
+    def unseen(self) -> int:
+        """How many."""
 
     def __len__(self) -> int:
         """Return N."""
@@ -34,16 +39,18 @@ class Cuts:
     Attributes:
         rows: of all clients, one after the other [sum of sizes].
         starts: client i holds `rows[starts[i] : starts[i + 1]]`, [N + 1].
+        unseen: how many clients, the last ones, never train: the model is evaluated on all that they hold.
     """
 
     rows: np.ndarray
     starts: np.ndarray
+    unseen: int = 0
 
     @classmethod
-    def of(cls, shards: Sequence[np.ndarray]) -> "Cuts":
+    def of(cls, shards: Sequence[np.ndarray], unseen: int = 0) -> "Cuts":
         """Join one array a client."""
         starts = np.concatenate([[0], np.cumsum([len(rows) for rows in shards])]).astype(np.int64)
-        return cls(np.concatenate(shards).astype(np.int64), starts)
+        return cls(np.concatenate(shards).astype(np.int64), starts, unseen)
 
     def __len__(self) -> int:
         """Return N."""

@@ -5,7 +5,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge
 
-from fedjourney.partitions import Columns, Shards
+from fedjourney.partitions import Columns
 from fedjourney.partitions._common import column, enough
 from fedjourney.seeds import permutation
 
@@ -19,7 +19,7 @@ def shards(
     clients: Annotated[int, Ge(1)] = 100,
     shards_per_client: Annotated[int, Ge(1)] = 2,
     by: str = "label",
-) -> Shards:
+) -> list[np.ndarray]:
     """Sort by label, cut into equal shards, deal each client a few: most clients see two classes.
 
     Args:

@@ -92,6 +92,8 @@ class WeightedMean:
 
     def add(self, sums: Accumulator | None, reply: Tensors, weight: float) -> Accumulator:
         """Add w x, in place."""
+        if not reply:  # nothing but metrics was asked for
+            return Accumulator({}, weight if sums is None else sums.weight + weight)
         scaled = torch._foreach_mul(list(reply.values()), weight)
         if sums is None:
             return Accumulator(dict(zip(reply, scaled, strict=True)), weight)
@@ -100,7 +102,8 @@ class WeightedMean:
 
     def merge(self, left: Accumulator, right: Accumulator) -> Accumulator:
         """Add sums and weights, in place on the left."""
-        torch._foreach_add_(list(left.tensors.values()), [right.tensors[name] for name in left.tensors])
+        if left.tensors:
+            torch._foreach_add_(list(left.tensors.values()), [right.tensors[name] for name in left.tensors])
         return Accumulator(left.tensors, left.weight + right.weight)
 
     def finish(self, sums: Accumulator) -> Tensors:
