@@ -15,8 +15,8 @@ EVERY = plugins.names("strategy")
 
 
 def federation(name: str, **changed: object) -> Federation:
-    settings = {"update": {"name": "sgd", "learning_rate": 0.3}, **changed}
-    return Federation(name, OPTIONS.get(name, {}), alike(8, examples=2), cohort=7, **settings)  # type: ignore[arg-type]
+    settings = {"update": {"name": "sgd", "learning_rate": 0.4}, **changed}
+    return Federation(name, OPTIONS.get(name, {}), alike(8, examples=1), cohort=7, **settings)  # type: ignore[arg-type]
 
 
 def excess(run: Federation) -> float:
@@ -49,6 +49,7 @@ def test_it_runs_though_clients_fail(name: str, small: str, tmp_path: Path) -> N
     update = '[update]\nname = "faulty:raising"\n' if fails else ""
     lines = "".join(f"{key} = {value!r}\n" for key, value in ON_DIGITS.get(name, {}).items())
     text = small.replace("cohort = 4", "cohort = 8\nevaluate_every = 0").replace("rounds = 4", "rounds = 2")
+    text += '[task]\nname = "classification"\nbatch_size = 50\n'
     result = fedjourney.run(config.parse(f'{text}{update}[strategy]\nname = "{name}"\n{lines}'), tmp_path / "run")
     clients = [row["clients"] for row in result.rounds[1:]]
     assert all(one["counted"] and one["answered"] + len(one["failed"]) == 8 for one in clients)

@@ -132,8 +132,12 @@ def test_patterns_that_make_no_sense_are_refused(name: str, patterns: list[str],
 
 
 def test_personal_models_are_evaluated_beside_the_shared_one(small: str, tmp_path: Path) -> None:
-    text = small.replace("cohort = 4", "cohort = 8\nevaluate_every = 0").replace("alpha = 0.5", "alpha = 0.1")
-    text += '[update]\nname = "sgd"\nepochs = 3\n[strategy]\nname = '
+    text = (
+        small.replace("cohort = 4", "cohort = 8\nevaluate_every = 0")
+        .replace("rounds = 4", "rounds = 3")
+        .replace("alpha = 0.5", "alpha = 0.1")
+    )
+    text += '[update]\nname = "sgd"\nepochs = 2\n[strategy]\nname = '
     alone = fedjourney.run(config.parse(f'{text}"local_only"\n'), tmp_path / "a")
     tied = fedjourney.run(config.parse(f'{text}"ditto"\n'), tmp_path / "b")
     heads = fedjourney.run(config.parse(f'{text}"fedper"\npersonal = ["3.*"]\n'), tmp_path / "c")

@@ -206,7 +206,7 @@ def test_coordinates_cannot_be_taken_of_what_is_encoded_already() -> None:
 @pytest.mark.parametrize("name", ["topk", "sign"])
 def test_error_feedback_reaches_the_optimum_though_replies_are_lost(name: str) -> None:
     options = {"share": 0.2} if name == "topk" else {}
-    run = Federation("fedavg", {}, alike(5), 4, transforms=[built(name, **options)], lost=0.2).run(120)
+    run = Federation("fedavg", {}, alike(5), 4, transforms=[built(name, **options)], lost=0.2).run(60)
     start = float((flat(run.task.init(0)) - optimum(run.shards)).norm())
     assert float((flat(run.params) - optimum(run.shards)).norm()) < 0.1 * start
 
@@ -216,12 +216,10 @@ def test_with_scaffold_only_the_update_is_encoded() -> None:
     assert float((flat(run.params) - optimum(run.shards)).norm()) < 1e-2
 
 
-@pytest.mark.parametrize("name", ["topk", "qsgd", "sign"])
-def test_a_run_sends_less_and_still_learns(name: str, small: str, tmp_path: Path) -> None:
-    more = '[update]\nname = "sgd"\nepochs = 3\n'
-    plain = fedjourney.run(config.parse(small + more), tmp_path / "a")
-    options = "share = 0.1\n" if name == "topk" else ""
-    other = fedjourney.run(config.parse(f'{small}{more}[[transform]]\nname = "{name}"\n{options}'), tmp_path / "b")
-    assert other.rounds[-1]["bytes_up"] < 0.25 * plain.rounds[-1]["bytes_up"]
-    assert not any(row["clients"]["failed"] for row in other.rounds[1:])
-    assert other.rounds[-1]["test"]["loss"] < 0.9 * other.rounds[0]["test"]["loss"]
+@pytest.mark.parametrize(("name", "options"), [("topk", "share = 0.1\n"), ("sign", "")])
+def test_a_run_sends_less_and_still_learns(name: str, options: str, small: str, tmp_path: Path) -> None:
+    text = f'{small}[update]\nname = "sgd"\nepochs = 3\n[[transform]]\nname = "{name}"\n{options}'
+    result = fedjourney.run(config.parse(text, ["experiment.evaluate_every=0"]), tmp_path / "run")
+    assert result.rounds[-1]["bytes_up"] < 4 * 0.25 * encoded_size(result.parameters)
+    assert not any(row["clients"]["failed"] for row in result.rounds[1:])
+    assert result.rounds[-1]["test"]["loss"] < 0.9 * result.rounds[0]["test"]["loss"]
