@@ -49,7 +49,8 @@ def run(
         fast: measure lanes and compilation on this machine first (see `fedjourney.fast`), and take the fastest.
 
     Raises:
-        FedjourneyError: the experiment, its data or its folder cannot be used; before any work.
+        FedjourneyError: the experiment, its data or its folder cannot be used, before any work; or, once it runs, the
+            engine or the disk fails.
     """
     built = plan(experiment, _root(data_dir))
     if fast:

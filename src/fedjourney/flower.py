@@ -48,7 +48,7 @@ class RoundRecord:
         unseen: the same for clients that never train.
         counted: whether the parameters moved.
         reason: why they did not.
-        bytes_up, bytes_down: over all clients.
+        bytes_up, bytes_down: over all clients and exchanges but evaluation.
     """
 
     round: int

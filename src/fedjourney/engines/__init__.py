@@ -1,7 +1,8 @@
 """Engines: how clients are computed, never what. One plug-in per file.
 
 An engine is a function `(plan, where, /, *, options)` that returns an `InProcessGrid`, a Flower `Grid` that is
-also a context manager; leaving it ends whatever the engine started.
+also a context manager; leaving it ends whatever the engine started. One that brings a runtime of its own (`flower`)
+returns instead a function of the run folder, which has the run served into it.
 """
 
 from abc import abstractmethod
