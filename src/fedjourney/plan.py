@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedjourney import config, plugins
+from fedjourney import checks, config, plugins
 from fedjourney.config import Experiment
 from fedjourney.data import Dataset, Examples, Source
 from fedjourney.errors import ConfigError, DataError
@@ -76,7 +76,10 @@ class Plan:
 def plan(experiment: Experiment, data_root: Path | None = None, given: tuple[Dataset, Shards] | None = None) -> Plan:
     """Build an experiment (see `_plan`); messages begin with the experiment's file."""
     try:
-        return _plan(experiment, given or held(experiment, data_root))
+        built = _plan(experiment, given or held(experiment, data_root))
+        if given is None:
+            checks.check_fit(experiment, built.task, lambda: built.shard(0)[0])
+        return built
     except (ConfigError, DataError) as error:
         raise type(error)(f"{experiment.where}{error}") from None
 
@@ -90,10 +93,11 @@ def held(experiment: Experiment, data_root: Path | None) -> tuple[Dataset, Shard
     """
     seed = experiment.seed
     source = Source(data_root or data_dir(), cache_dir(), seed_for(seed, "data"), experiment.base_dir)
-    dataset: Dataset = plugins.build("data", experiment["data"], source)
-    shards = plugins.build(
-        "partition", experiment["partition"], dataset.columns, len(dataset.train), seed_for(seed, "partition")
-    )
+    dataset = _expected("data", experiment, plugins.build("data", experiment["data"], source), Dataset)
+    checks.check_data(dataset)
+    count = len(dataset.train)
+    shards = plugins.build("partition", experiment["partition"], dataset.columns, count, seed_for(seed, "partition"))
+    checks.check_shards(experiment["partition"]["name"], shards, count)
     return dataset, Cuts.of(shards) if isinstance(shards, list) else shards
 
 
@@ -118,7 +122,7 @@ def _plan(experiment: Experiment, given: tuple[Dataset, Shards]) -> Plan:
     if rounds.uses_update:
         update = _expected("update", experiment, plugins.build("update", experiment["update"], task), LocalUpdate)
     transforms = [plugins.build("transform", table) for table in experiment["transform"]]
-    if transforms and not rounds.uses_update:
+    if transforms and not any(name.startswith("update/") for name in rounds.like(task.init(0))):
         raise ConfigError(
             f'[[transform]] acts on updates, but strategy "{experiment["strategy"]["name"]}" sends none. '
             "Remove [[transform]]."

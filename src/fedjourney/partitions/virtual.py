@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from fedjourney.errors import ConfigError
 from fedjourney.partitions import Columns, Shards
@@ -64,7 +64,7 @@ def virtual(
     seed: int,
     /,
     *,
-    clients: Annotated[int, Ge(1)] = 1_000_000,
+    clients: Annotated[int, Ge(1), Le(2**53)] = 1_000_000,
     examples: Annotated[int, Ge(1)] = 60,
     classes: Annotated[int, Ge(0)] = 0,
     by: str = "label",
