@@ -54,6 +54,7 @@ class Cohort:
         metrics: name -> one number per accepted client, in that order.
         tensors: the folded replies, or None where nobody answered.
         rows: one dictionary per accepted client where the strategy has no fold.
+        work: which exchange of the round this was, as its `Ask` named it.
     """
 
     asked: list[int]
@@ -61,6 +62,7 @@ class Cohort:
     metrics: dict[str, list[float]] = field(default_factory=dict)
     tensors: Tensors | None = None
     rows: list[Tensors] = field(default_factory=list)
+    work: str = "train"
 
 
 class Fold(Protocol):
@@ -129,13 +131,13 @@ class Rounds(ABC):
         """Return a reply's weight in the fold; default: its number of examples."""
         return reply.metrics["num-examples"]
 
-    def like(self, params: Tensors) -> Tensors:
+    def like(self, params: Tensors, work: str = "train") -> Tensors:
         """Return tensors of the names, shapes and dtypes a reply must have; default: one update per parameter."""
         return {f"update/{name}": tensor for name, tensor in params.items()}
 
     @abstractmethod
-    def tell(self, round: int, params: Tensors, cohort: Cohort) -> Tensors:
-        """Return the next parameters."""
+    def tell(self, round: int, params: Tensors, cohort: Cohort) -> Tensors | Ask:
+        """Return the next parameters, or one more exchange of this round, whose cohort is then told."""
 
     def model(self, params: Tensors) -> Tensors:
         """Return what is evaluated and delivered; default: the parameters."""
