@@ -39,6 +39,11 @@ def unflatten(flat: torch.Tensor, like: Tensors) -> Tensors:
     return found
 
 
+def per_parameter(levels: torch.Tensor, like: Tensors) -> torch.Tensor:
+    """Return one number for each parameter [P] from one for each tensor [layers]."""
+    return torch.cat([level.expand(tensor.numel()) for level, tensor in zip(levels, like.values(), strict=True)])
+
+
 def direction(kind: Distribution, seed: int, flat: torch.Tensor) -> torch.Tensor:
     """Return shared noise [P]: ±1, or N(0, 1)."""
     draw = noise.rademacher if kind == "rademacher" else noise.gaussian

@@ -30,6 +30,17 @@ def prefixed(prefix: str, tensors: Tensors) -> Tensors:
     return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
+def numbered(tensors: Tensors) -> Tensors:
+    """Return the tensors under names that sort in their order: what clients keep comes back in order of names."""
+    return {f"kept/{place:05d}/{name}": tensor for place, (name, tensor) in enumerate(tensors.items())}
+
+
+def kept(state: Tensors) -> Tensors:
+    """Return what `numbered` named, in its order."""
+    found = group(state, "kept/")
+    return {name.partition("/")[2]: found[name] for name in sorted(found)}
+
+
 class Replayed(Rounds):
     """Rounds whose step is a pure function of (round, parameters, extra, news).
 
@@ -92,8 +103,8 @@ class Replayed(Rounds):
         """Make the step, and keep what it was made from."""
         news = self.news(round, cohort)
         stepped, extra = self.step(round, params, self._extra(params), news)
-        kept = {name: tensor for name, tensor in self.state.items() if not name.startswith("extra/")}
-        self.state = kept | prefixed("extra/", extra)
+        rest = {name: tensor for name, tensor in self.state.items() if not name.startswith("extra/")}
+        self.state = rest | prefixed("extra/", extra)
         if self.downlink == "fitness":
             known = self.state["known"].clone()
             known[torch.tensor(cohort.clients, dtype=torch.int64)] = round
@@ -146,7 +157,7 @@ class Replayed(Rounds):
             return self.answer(replace(client, shared=model, row=today), group(client.shared, "extra/"))
         params, extra = self._catch_up(client)
         reply = self.answer(replace(client, shared=params, row=today), extra)
-        return Reply(reply.tensors, reply.metrics, prefixed("params/", params) | prefixed("extra/", extra))
+        return Reply(reply.tensors, reply.metrics, reply.state | numbered(_snapshot(params, extra)))
 
     def _catch_up(self, client: Client) -> tuple[Tensors, Tensors]:
         """Return (parameters, extra) before this round's step: what is kept or sent, and the missed steps made."""
@@ -154,7 +165,7 @@ class Replayed(Rounds):
         if start := group(row, "start/"):
             params, extra = start, self.begin(start)
         else:
-            base = row if group(row, "params/") else client.state
+            base = row if group(row, "params/") else kept(client.state)
             params, extra = group(base, "params/"), group(base, "extra/")
         for place, round in enumerate(row["rounds"].tolist() if "rounds" in row else ()):
             news = {name: stacked[place] for name, stacked in group(row, "news/").items()}

@@ -18,7 +18,7 @@ from annotated_types import Ge, Gt, Le
 from fedjourney.seeds import seed_for
 from fedjourney.strategies import Ask, Cohort, Rounds, Setting
 from fedjourney.strategies._evolution import Distribution, combine, direction, flatten, score, unflatten, uniforms
-from fedjourney.strategies._replay import group, prefixed
+from fedjourney.strategies._replay import group, kept, numbered, prefixed
 from fedjourney.tasks import Task
 from fedjourney.tensors import Tensors
 from fedjourney.updates import Client, LocalUpdate, Reply, Work
@@ -111,8 +111,9 @@ class FedKSeed(Rounds):
         return np.minimum(np.searchsorted(ends, draws * ends[-1], side="right"), self.seeds - 1).tolist()
 
     def _walk(self, client: Client) -> Reply:
-        start = group(client.row, "start/") or group(client.state, "start/")
-        sums = client.state["sums"] if "sums" in client.state else next(iter(start.values())).new_zeros(self.seeds)
+        own = kept(client.state)
+        start = group(client.row, "start/") or group(own, "start/")
+        sums = own["sums"] if "sums" in own else next(iter(start.values())).new_zeros(self.seeds)
         if "index" in client.row:
             sums = sums.index_copy(0, client.row["index"].to(torch.int64), client.row["sums"])
         elif "sums" in client.row:
@@ -127,9 +128,8 @@ class FedKSeed(Rounds):
             slopes.append(slope.clamp(-self.clip, self.clip) if self.clip else slope)
             flat = flat + (-self.learning_rate * (slopes[-1] * z))
         tensors = {"index": torch.tensor(drawn, dtype=torch.int16), "slope": torch.stack(slopes)}
-        return Reply(
-            tensors, {"slope": float(tensors["slope"].abs().mean())}, prefixed("start/", start) | {"sums": sums}
-        )
+        state = numbered(prefixed("start/", start) | {"sums": sums})
+        return Reply(tensors, {"slope": float(tensors["slope"].abs().mean())}, state)
 
     def tell(self, round: int, params: Tensors, cohort: Cohort) -> Tensors:
         """Add the weighted mean of what was gathered, and rebuild."""

@@ -24,6 +24,7 @@ from fedjourney.strategies._evolution import (
     flatten,
     minibatch_seed,
     no_worse_than_finite,
+    per_parameter,
     places,
     unflatten,
     uniforms,
@@ -149,9 +150,7 @@ class Genetic(Replayed):
         if sigma is None:
             return made + (self.sigma * noise), None
         level = self._adapt(round, child, 0.5 * (sigma[first] + sigma[second]), len(made))
-        wide = level
-        if self.adaptation == "layer":
-            wide = level.repeat_interleave(torch.tensor([t.numel() for t in params.values()]))
+        wide = per_parameter(level, params) if self.adaptation == "layer" else level
         return made + (wide * noise), level
 
     def _parent(self, draws: np.ndarray, fitness: torch.Tensor, ranked: list[int]) -> int:
@@ -171,7 +170,7 @@ class Genetic(Replayed):
         seed = seed_for(self.setting.seed, "genetic", round, child, "mask")
         if self.recombination == "layer":
             bits = direction("rademacher", seed, torch.zeros(len(params)))
-            mask = bits.repeat_interleave(torch.tensor([t.numel() for t in params.values()]))
+            mask = per_parameter(bits, params)
         else:
             mask = direction("rademacher", seed, first)
         return torch.where(mask > 0, first, second)

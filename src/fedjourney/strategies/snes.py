@@ -21,6 +21,7 @@ from fedjourney.strategies._evolution import (
     combine,
     direction,
     flatten,
+    per_parameter,
     score_pairs,
     unflatten,
     utilities,
@@ -76,7 +77,7 @@ class SNES(Replayed):
         """Return one level per parameter [P]."""
         if self.granularity == "parameter":
             return extra["sigma"]
-        return extra["sigma"].repeat_interleave(torch.tensor([t.numel() for t in params.values()]))
+        return per_parameter(extra["sigma"], params)
 
     def _direction(self, round: int, pair: int, flat: torch.Tensor) -> torch.Tensor:
         return direction("gaussian", seed_for(self.setting.seed, "directions", round, pair), flat)
