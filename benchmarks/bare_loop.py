@@ -32,20 +32,26 @@ def loss_of(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def eager(model: nn.Module, learning_rate: float) -> Train:
-    """Return the plain loop, which changes the module's parameters in place."""
+    """Return the plain loop, which changes the module's parameters in place.
+
+    Of five ways to write it (this one, `torch.optim.SGD` with foreach or fused, two foreach calls, a compiled forward
+    and backward) this took the least processor time on LeNet and MLP.
+    """
     parameters = list(model.parameters())
 
     def train(batches: Batches) -> None:
         for x, y in batches:
             gradients = torch.autograd.grad(loss_of(model(x), y), parameters)
             with torch.no_grad():
-                torch._foreach_add_(parameters, torch._foreach_mul(gradients, -learning_rate))
+                torch._foreach_add_(
+                    parameters, gradients, alpha=-learning_rate
+                )  # in eager mode it is right, and fastest
 
     return train
 
 
 def compiled(model: nn.Module, learning_rate: float) -> Train:
-    """Return the loop with its whole step (forward, backward, update) through torch.compile."""
+    """Return the loop with its whole step (forward, backward, update) through torch.compile, without `alpha=`."""
     held = {name: tensor.detach() for name, tensor in model.named_parameters()}
 
     def loss(params: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:

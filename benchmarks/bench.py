@@ -99,10 +99,14 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=_positive, help=text)
     parser.add_argument("--batch", type=_positive, default=10, help="examples a step (default: 10)")
     parser.add_argument("--learning-rate", type=float, default=0.05, help="of local SGD (default: 0.05)")
-    parser.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, help="processes (default: a core each)")
+    parser.add_argument(
+        "--workers", type=_positive, default=os.cpu_count() or 1, help="processes (default: a core each)"
+    )
     parser.add_argument("--timeout", type=float, default=1800.0, help="seconds a turn may take (default: 1800)")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder (default: benchmarks/results)")
-    parser.add_argument("--render", action="store_true", help="measure nothing: write table and chart of bench.json anew")
+    parser.add_argument(
+        "--render", action="store_true", help="measure nothing: write table and chart of bench.json anew"
+    )
     return parser
 
 

@@ -1,12 +1,13 @@
 """The ratios as an SVG of its own, readable on light and on dark pages."""
 
 import math
+from collections.abc import Callable
 from html import escape
 from statistics import median
 
-from table import PEER_TITLES, PEERS, TITLES, Measured, ratios, rows, said
+from table import PEER_TITLES, TITLES, Measured, ratios, rows, said
 
-WIDTH, LEFT, RIGHT, ROW, TOP = 760, 190, 150, 22, 58
+WIDTH, LEFT, RIGHT, ROW, GAP, TOP = 760, 190, 150, 22, 6, 76
 TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 STYLE = """
 svg{--page:#fff;--ink:#1b1b19;--soft:#5c5b56;--grid:#e4e3dd;--flower:#2a78d6;--pfl:#eb6834;--bare:#1baf7a;
@@ -26,7 +27,7 @@ def chart(measured: Measured) -> str:
     lines = _lines(measured)
     values = [value for _, _, _, fast, plain, goal in lines for value in [*fast, *plain, *([goal] if goal else [])]]
     low, high = _ends(values)
-    height = TOP + ROW * len(lines) + 8
+    height = TOP + ROW * len(lines) + GAP * (sum(bool(line[0]) for line in lines) + 1)
 
     def at(value: float) -> float:
         share = (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
@@ -39,8 +40,11 @@ def chart(measured: Measured) -> str:
         kind = "one" if tick == 1 else "grid"
         parts.append(f'<line class="{kind}" x1="{at(tick)}" x2="{at(tick)}" y1="{TOP - 4}" y2="{height - 8}"/>')
         parts.append(_text(at(tick), TOP - 8, f"{tick:g}x", anchor="middle"))
-    for number, (title, peer, name, fast, plain, goal) in enumerate(lines):
-        y = TOP + ROW * number + ROW / 2
+    top = TOP - GAP
+    for title, peer, name, fast, plain, goal in lines:
+        top += GAP if title else 0
+        y = top + ROW / 2
+        top += ROW
         parts.append(_text(12, y + 4, title, "title"))
         parts.append(_text(LEFT - 10, y + 4, name, "ink", "end"))
         parts += _marks(peer, y, at, fast, plain, goal)
@@ -75,7 +79,9 @@ def _ends(values: list[float]) -> tuple[float, float]:
     return low, min((tick for tick in TICKS if tick >= max([2.0, *values])), default=max([TICKS[-1], *values]))
 
 
-def _marks(peer: str, y: float, at, fast: list[float], plain: list[float], goal: float | None) -> list[str]:  # type: ignore[no-untyped-def]
+def _marks(
+    peer: str, y: float, at: Callable[[float], float], fast: list[float], plain: list[float], goal: float | None
+) -> list[str]:
     parts = []
     if goal:
         parts.append(f'<line class="goal" x1="{at(goal)}" x2="{at(goal)}" y1="{y - 8}" y2="{y + 8}"/>')

@@ -13,14 +13,14 @@ from typing import Any
 import tomli_w
 from work import Work, flower_config, read
 
-from fedjourney.engines.flower import Simulation
-
 APP = Path(__file__).parent / "flower_app"
 PATIENCE = 3600.0  # seconds a run may take; whoever measures gives up earlier
 
 
 def by_flwr(work: Work, config: dict[str, Any]) -> None:
     """Run it as Flower does, one actor a core, with a SuperLink of its own that is ended afterwards."""
+    from fedjourney.engines.flower import Simulation
+
     with Simulation(work.clients, app=APP, processors=work.workers) as superlink:
         superlink.submit(config, "flower_app", timeout=PATIENCE)
 
@@ -41,11 +41,11 @@ def measure(work: Work, how: str) -> dict[str, Any]:
         result = Path(temporary) / "result.json"
         {"flwr": by_flwr, "simulate": by_simulate}[how](work, flower_config(work, result))
         told = json.loads(result.read_text())
-    counted = told["samples"][work.warmup :]
+    first, counted = told["samples"][0], told["samples"][work.warmup :]
     return {
         "tracks": [{"stamps": told["stamps"], "samples": min(counted)}],
         "parameters": told["parameters"],
-        "note": f"first rounds trained on {told['samples'][0]} of {work.samples}" if told["samples"][0] != work.samples else "",
+        "note": "" if first == work.samples else f"first round: {first} examples of {work.samples}",
     }
 
 

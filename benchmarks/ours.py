@@ -54,7 +54,9 @@ def measure(work: Work, fast: bool) -> dict[str, Any]:
         rounds = [json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()][1:]
         answered = {row["clients"]["answered"] for row in rounds}
         told = json.loads((run / "run.json").read_text())
-        chosen = [line for line in (run / "experiment.toml").read_text().splitlines() if line.startswith(("lanes", "comp"))]
+        chosen = [
+            line for line in (run / "experiment.toml").read_text().splitlines() if line.startswith(("lanes", "comp"))
+        ]
     return {
         "tracks": [{"stamps": stamps, "samples": work.examples * max(work.epochs, 1) * min(answered)}],
         "parameters": told["parameters"],

@@ -116,8 +116,16 @@ def rows(measured: Measured) -> list[tuple[str, str, str, dict[str, float]]]:
 def markdown(told: dict[str, Any]) -> str:
     """Return `bench.md`: ratios, then what every system did, then where and how."""
     measured: Measured = told["measurements"]
-    lines = ["# How fast", "", "How many times a peer's rate ours is: median (least–most) over the turns of one run.", ""]
-    lines += ["| clients' model | " + " | ".join(f"vs {PEER_TITLES[peer]}" for peer in PEERS) + " |", "|---|---|---|---|"]
+    lines = [
+        "# How fast",
+        "",
+        "How many times a peer's rate ours is: median (least–most) over the turns of one run.",
+        "",
+    ]
+    lines += [
+        "| clients' model | " + " | ".join(f"vs {PEER_TITLES[peer]}" for peer in PEERS) + " |",
+        "|---|---|---|---|",
+    ]
     for title, model, system, goals in rows(measured):
         shown = [peer for peer in PEERS if system != "simulate" or peer in goals]
         cells = [
@@ -134,7 +142,7 @@ def markdown(told: dict[str, Any]) -> str:
 
 
 def _sizes(work: dict[str, Any]) -> str:
-    passes = f"{work['epochs']} pass(es) in batches of {work['batch']}" if work["epochs"] else "nothing done with them"
+    passes = f"E = {work['epochs']}, B = {work['batch']}" if work["epochs"] else "nothing is done with them"
     return (
         f"{work['clients']:,} clients x {work['examples']} examples, {work['cohort']} a round, {passes}; "
         f"{work['rounds']} rounds after {work['warmup']} that do not count; {work['workers']} workers."
