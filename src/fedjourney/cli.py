@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +14,11 @@ from fedjourney.errors import FedjourneyError, Interrupted
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
+NOTHING_LEARNED = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit status: 0 well, 2 a user's mistake, 130 interrupted."""
+    """Run one command; return its exit status: 0 well, 1 nothing was learned, 2 a user's mistake, 130 interrupted."""
     parsed = _parser().parse_args(arguments)
     try:
         return int(parsed.function(parsed) or 0)
@@ -27,8 +29,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nStopped before anything was begun.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `fedjourney list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _to_nowhere()
         return 0
+    except OSError as error:
+        print(f"fedjourney: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        _to_nowhere()
+        return USER_MISTAKE
+
+
+def _to_nowhere() -> None:
+    """Let what is still to be printed go nowhere, so that the end of the process does not raise again."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -124,8 +136,11 @@ def _shown(parsed: argparse.Namespace, compute: Any, experiment: Any) -> int:
     """Compute under a screen; tell where the result is, or how to go on."""
     import logging
 
-    from fedjourney.screen import screen
+    from fedjourney.screen import failures, screen
 
+    for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C: save, say how to go on, end what was started
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)  # warnings of ours, and what --fast chose
     logging.getLogger("fedjourney").setLevel(logging.WARNING if parsed.quiet else logging.INFO)
     with screen(experiment, quiet=parsed.quiet, plain=parsed.json) as shown:
@@ -140,8 +155,16 @@ def _shown(parsed: argparse.Namespace, compute: Any, experiment: Any) -> int:
         return INTERRUPTED
     shown.finished(result)
     if parsed.json:
-        print(json.dumps(result.summary))
-    return 0
+        print(json.dumps(result.summary), flush=True)
+    if any(row["clients"]["counted"] for row in result.rounds[1:]):
+        return 0
+    print(
+        "fedjourney: no round counted, nothing was learned.",
+        *failures(result.rounds),
+        sep="\n",
+        file=sys.stderr,
+    )
+    return NOTHING_LEARNED
 
 
 def _report(parsed: argparse.Namespace) -> int:

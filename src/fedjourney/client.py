@@ -3,14 +3,13 @@
 import functools
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from fedjourney import config
 from fedjourney.exchange import Answer, Block, Exchange, Problem, fold_block
+from fedjourney.guard import FAULTS, Shared, described, torch_as_found, well_formed
 from fedjourney.lanes import Lanes
 from fedjourney.plan import Plan, plan
 from fedjourney.seeds import seed_for
@@ -32,6 +31,8 @@ class ClientSide:
     def __post_init__(self) -> None:
         """Take lanes and threads from `[numerics]`."""
         self._lanes = Lanes(self.plan.task, self.plan.experiment["numerics"])
+        self._threads = self.plan.experiment["numerics"]["threads"]
+        self._shared = Shared(Exchange("train", 0, "", {}, [], []))
 
     def block(self, exchange: Exchange, at: Callable[[int], None] = lambda client: None, alone: bool = False) -> Block:
         """Answer for all clients of an exchange, and fold what counts.
@@ -41,15 +42,18 @@ class ClientSide:
             at: told the client that is computed now (the first of those in lanes), before it is begun.
             alone: whether each client is computed among idle lanes; never changes the bits.
         """
-        with torch_threads(self.plan.experiment["numerics"]["threads"]):
-            if exchange.kind == "evaluate":
-                return Block([self._evaluate(exchange, place) for place in range(len(exchange.clients))])
-            return fold_block(self.plan.rounds, self.plan.transforms, exchange.like, self.answers(exchange, at, alone))
+        answers = self.answers(exchange, at, alone)
+        if exchange.kind == "evaluate":
+            return Block(list(answers))
+        with torch_as_found(self._threads):
+            return fold_block(self.plan.rounds, self.plan.transforms, exchange.like, answers)
 
     def answers(
         self, exchange: Exchange, at: Callable[[int], None] = lambda client: None, alone: bool = False
     ) -> Iterator[Answer]:
         """Yield each client's answer as it travels; whatever goes wrong becomes a problem that names the stage."""
+        if not self._shared.of(exchange):
+            self._shared = Shared(exchange)
         if exchange.kind == "evaluate":
             yield from (self._evaluate(exchange, place) for place in range(len(exchange.clients)))
             return
@@ -59,14 +63,13 @@ class ClientSide:
             places = range(start, min(start + step, count))
             at(exchange.clients[start])
             begun = [self._begin(exchange, place) for place in places]
-            clients = [client for client in begun if isinstance(client, Client)]
-            replies = iter(self._replies(half, clients))
+            replies = iter(self._replies(half, [client for client in begun if isinstance(client, Client)]))
             for client in begun:
                 yield client if isinstance(client, Answer) else self._answer(client, next(replies), exchange.work)
 
     def score(self, params: Tensors, split: str, rows: slice) -> Tensors:
         """Return the sums of one evaluation block of the server's validation or test examples."""
-        with torch_threads(self.plan.experiment["numerics"]["threads"]):
+        with torch_as_found(self._threads):
             return self.plan.task.evaluate(params, getattr(self.plan.dataset, split).cut(rows))
 
     def _begin(self, exchange: Exchange, place: int) -> "Client | Answer":
@@ -76,7 +79,7 @@ class ClientSide:
             shard, _ = self.plan.shard(index)
             stage = "state"
             state = self.states.load(index, exchange.states[place])
-        except Exception as error:
+        except FAULTS as error:
             return _raised(index, stage, error)
         if state is None:
             return Answer(
@@ -84,30 +87,46 @@ class ClientSide:
             )
         seed = self.plan.experiment.seed
         row = exchange.row(place)
-        return Client(index, exchange.round, exchange.shared, row, state, shard, self.plan.task, seed)
+        return Client(index, exchange.round, self._shared.tensors(), row, state, shard, self.plan.task, seed)
 
-    def _replies(self, half: "LocalUpdate | Work", clients: list[Client]) -> "Iterator[Reply | Exception]":
-        """Yield what the clients' work gave, or raised."""
-        if isinstance(half, LocalUpdate) and self._lanes.vectorised:
+    def _replies(self, half: LocalUpdate | Work, clients: list[Client]) -> list[Reply | BaseException]:
+        """Return what the clients' work gave, or raised."""
+        if isinstance(half, LocalUpdate) and self._lanes.vectorised and len(clients) > 1:
             try:
-                yield from self._lanes.train(half, clients)
-                return
-            except Exception:  # in lanes one client's fault is everybody's: find whose it is, each alone
-                alone = [(client, lambda c: next(iter(self._lanes.train(half, [c])))) for client in clients]
-        else:
-            alone = [
-                (client, lambda c: c.train(half) if isinstance(half, LocalUpdate) else half(c)) for client in clients
-            ]
-        for client, work in alone:
-            try:
-                yield work(client)
-            except Exception as error:  # a client that fails costs its reply, not the run
-                yield error
+                with torch_as_found(self._threads):
+                    replies: list[Reply | BaseException] = list(self._lanes.train(half, clients))
+                if not self._shared.restored():
+                    return replies
+            except FAULTS:
+                pass  # in lanes one client's fault is everybody's: find whose it is, each among idle lanes
+        return [self._reply(half, client) for client in clients]
 
-    def _answer(self, client: Client, reply: "Reply | Exception", work: str) -> Answer:
-        """Encode a reply and keep its state."""
-        if isinstance(reply, Exception):
+    def _reply(self, half: LocalUpdate | Work, client: Client) -> Reply | BaseException:
+        """Return what one client's work gave, or raised."""
+        client = replace(client, shared=self._shared.tensors())
+        try:
+            with torch_as_found(self._threads):
+                if not isinstance(half, LocalUpdate):
+                    reply = half(client)
+                elif self._lanes.vectorised:
+                    (reply,) = self._lanes.train(half, [client])
+                else:
+                    reply = client.train(half)
+        except FAULTS as error:  # a client that fails costs its reply, not the run
+            self._shared.restored()
+            return error
+        if self._shared.restored():
+            return RuntimeError("the client changed the shared parameters in place; work on copies")
+        return reply
+
+    def _answer(self, client: Client, reply: Reply | BaseException, work: str) -> Answer:
+        """Check a reply's form, encode it, keep its state."""
+        if isinstance(reply, BaseException):
             return _raised(client.index, work, reply)
+        try:
+            reply = well_formed(reply)
+        except FAULTS as error:
+            return Answer(client.index, problem=Problem("malformed", "reply", described(error)))
         try:
             tensors, kept = dict(reply.tensors), dict(reply.state)
             for number, transform in enumerate(self.plan.transforms):
@@ -119,8 +138,8 @@ class ClientSide:
                 tensors = {n: t for n, t in tensors.items() if n not in update} | sent
                 kept |= {prefix + n: t for n, t in own.items()}
             if kept:
-                self.states.save(client.index, client.round, kept)
-        except Exception as error:
+                self.states.save(client.index, client.round, {n: t.contiguous().clone() for n, t in kept.items()})
+        except FAULTS as error:
             return _raised(client.index, "transform", error)
         metrics = {"num-examples": float(len(client.shard)), **reply.metrics}
         return Answer(client.index, tensors, metrics, kept=bool(kept))
@@ -132,37 +151,21 @@ class ClientSide:
             _, held = self.plan.shard(index)
             if len(held) == 0:
                 return Answer(index, metrics={"num-examples": 0.0})
-            metrics = task.summary(task.evaluate(exchange.shared, held))
-            if personal is not None:
-                state = self.states.load(index, exchange.states[place])
-                own = task.summary(task.evaluate(personal(exchange.shared, state or {}), held))
-                metrics |= {f"personal/{name}": value for name, value in own.items()}
+            with torch_as_found(self._threads):
+                metrics = task.summary(task.evaluate(self._shared.tensors(), held))
+                if personal is not None:
+                    state = self.states.load(index, exchange.states[place])
+                    own = task.summary(task.evaluate(personal(self._shared.tensors(), state or {}), held))
+                    metrics |= {f"personal/{name}": value for name, value in own.items()}
             return Answer(index, metrics={"num-examples": float(len(held)), **metrics})
-        except Exception as error:
+        except FAULTS as error:
             return _raised(index, "evaluate", error)
 
 
-def _raised(client: int, stage: str, error: Exception) -> Answer:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(frame.filename).name}:{frame.lineno}"
-    return Answer(client, problem=Problem("raised", stage, f"{type(error).__name__}: {error} ({place})"))
-
-
-class torch_threads:  # noqa: N801 - used as a function
-    """Compute with a number of threads, then restore what was set before."""
-
-    def __init__(self, threads: int) -> None:
-        self._threads, self._before = threads, torch.get_num_threads()
-
-    def __enter__(self) -> None:
-        """Set the number, where it differs."""
-        if self._threads != self._before:
-            torch.set_num_threads(self._threads)
-
-    def __exit__(self, *exception: object) -> None:
-        """Restore it."""
-        if self._threads != self._before:
-            torch.set_num_threads(self._before)
+def _raised(client: int, stage: str, error: BaseException) -> Answer:
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return Answer(client, problem=Problem("raised", stage, described(error) + place))
 
 
 @functools.lru_cache(maxsize=2)
@@ -186,8 +189,7 @@ def client_app() -> "ClientApp":
             states = Path(str(node.get("state-dir") or cache_dir() / "state")) / Path(told["run"]).name
             root = str(node.get("data-dir") or data_dir() or "")
             side = _client_side(told["experiment"], told["base-dir"], root, str(states))
-            with torch_threads(side.plan.experiment["numerics"]["threads"]):
-                answers = list(side.answers(messages.read_exchange(message.content, category)))
+            answers = list(side.answers(messages.read_exchange(message.content, category)))
             return Message(messages.write_answers(answers), reply_to=message)
 
         return handle

@@ -1,5 +1,6 @@
 """An experiment: one TOML file, checked to the last key before any work."""
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ EXPERIMENT: dict[str, tuple[Any, Any]] = {
     "evaluate_every": (Annotated[int, Ge(0)], 1),  # rounds; 0 = only at the end
     "cohort": (Any, 1.0),  # a whole number of clients, or a fraction of them in (0, 1]
     "min_replies": (Annotated[int, Ge(1)], 1),
-    "timeout": (Annotated[float, Gt(0)] | Annotated[int, Gt(0)], 3600.0),  # seconds a round may take
+    "timeout": (Annotated[float, Gt(0)] | Annotated[int, Gt(0)], 3600.0),  # seconds an exchange with clients may take
     "holdout": (Annotated[float, Ge(0)], 0.1),  # share of each shard kept for the client's own evaluation
 }
 NUMERICS: dict[str, tuple[Any, Any]] = {
@@ -105,7 +106,15 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, engine: str | None 
         raise ConfigError(f"{path}: no such file. Expected an experiment in TOML.{near}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text ({error}). Expected an experiment in TOML.") from None
-    return parse(text, overrides, where=f"{path}: ", base_dir=path.resolve().parent, engine=engine)
+    return parse(text, overrides, where=f"{path}: ", base_dir=_origin(path), engine=engine)
+
+
+def _origin(path: Path) -> Path:
+    """Return the folder that relative paths refer to: a run folder remembers that of the file it came from."""
+    try:
+        return Path(json.loads((path.parent / "run.json").read_text())["base_dir"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return path.resolve().parent
 
 
 def parse(

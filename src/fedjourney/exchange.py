@@ -113,7 +113,6 @@ def fold_block(rounds: Rounds, transforms: list[Transform], like: Tensors, answe
     for answer in answers:
         block.answers.append(answer)
         if answer.problem is None:
-            answer.size = encoded_size(answer.tensors, answer.metrics)
             answer.problem = _decode(answer, transforms, like)
         if answer.problem is None and fold is not None:
             try:
@@ -132,6 +131,7 @@ def _decode(answer: Answer, transforms: list[Transform], like: Tensors) -> Probl
     if "num-examples" not in answer.metrics:
         return Problem("malformed", "reply", 'no "num-examples" among the metrics')
     tensors = answer.tensors
+    answer.size = encoded_size(tensors, answer.metrics)
     try:
         for transform in reversed(transforms):
             part = {name: tensor for name, tensor in tensors.items() if name.startswith("update/")}

@@ -11,13 +11,20 @@ import flwr
 import torch
 
 import fedjourney
+from fedjourney.errors import RunError
 from fedjourney.partitions import Cuts
 from fedjourney.plan import Plan
 
 
 def rounds(folder: Path) -> list[dict[str, Any]]:
     """Return the rows of `rounds.jsonl`."""
-    return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+    path, found = folder / "rounds.jsonl", []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            raise RunError(f"{path}:{number}: expected an object, got {line[:40]!r} ({error}). Restore it.") from None
+    return found
 
 
 def summary(folder: Path, rounds: list[dict[str, Any]], found: str, seconds: float) -> dict[str, Any]:

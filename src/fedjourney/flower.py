@@ -4,6 +4,7 @@ It draws cohorts, sends exchanges, folds blocks, and hands each finished round t
 Flower's and is never overridden.
 """
 
+import math
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,7 +14,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from fedjourney.exchange import Answer, Block, Exchange
+from fedjourney.exchange import Answer, Block, Exchange, finite
 from fedjourney.plan import Plan
 from fedjourney.seeds import seed_for, shuffled
 from fedjourney.strategies import Accumulator, Ask, Cohort
@@ -45,7 +46,8 @@ class RoundRecord:
         further: work -> the same for the round's further exchanges.
         evaluation: name -> a number per panel client that answered, on its own held-out part.
         unseen: the same for clients that never train.
-        counted: whether enough replies came for the parameters to move.
+        counted: whether the parameters moved.
+        reason: why they did not.
         bytes_up, bytes_down: over all clients.
     """
 
@@ -58,6 +60,7 @@ class RoundRecord:
     evaluation: dict[str, list[float]] = field(default_factory=dict)
     unseen: dict[str, list[float]] = field(default_factory=dict)
     counted: bool = True
+    reason: str = ""
     bytes_up: int = 0
     bytes_down: int = 0
 
@@ -117,23 +120,39 @@ class FlowerStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Fold the replies and let the strategy step, over as many further exchanges as it wants."""
-        rounds, record, settings = self.plan.rounds, self.record, self.plan.experiment["experiment"]
-        state, kept = dict(rounds.state), dict[int, int]()
-        ask, cohort = self._ask, self._fold(self._ask, replies, kept)
+        rounds, record, state = self.plan.rounds, self.record, dict(self.plan.rounds.state)
+        kept: dict[int, int] = {}
+        cohort = self._fold(self._ask, replies, kept)
         record.accepted, record.metrics = cohort.clients, cohort.metrics
-        while len(cohort.clients) >= settings["min_replies"]:
+        while not (reason := self._short(cohort)):
             told = rounds.tell(record.round, self.params, cohort)
-            if not isinstance(told, Ask):
+            if isinstance(told, Ask):
+                cohort = self._again(told, kept)
+                record.further[told.work] = cohort.metrics
+            elif finite(told, {}):
                 self.params = told
                 self.accepted |= kept
                 return NOTHING, None
-            ask = told
-            assert self._grid is not None
-            again = self._grid.send_and_receive(self._transport.send(self._exchange(ask)), timeout=settings["timeout"])
-            cohort = self._fold(ask, again, kept)
-            record.further[ask.work] = cohort.metrics
-        record.counted, rounds.state = False, state
+            else:
+                reason = "the step gave NaN or infinity"
+                break
+        record.counted, record.reason, rounds.state = False, reason, state
         return NOTHING, None
+
+    def _short(self, cohort: Cohort) -> str:
+        """Return why a cohort's replies are not enough for a step, or nothing."""
+        wanted, came = self.plan.experiment["experiment"]["min_replies"], len(cohort.clients)
+        if came < wanted:
+            return f"{came} of {len(cohort.asked)} replies counted, {wanted} were needed"
+        if cohort.tensors is not None and not finite(cohort.tensors, {}):
+            return "the replies' mean is NaN or infinite: one of them is too large"
+        return ""
+
+    def _again(self, ask: Ask, kept: dict[int, int]) -> Cohort:
+        """Have a further exchange in this round."""
+        assert self._grid is not None
+        messages, timeout = self._transport.send(self._exchange(ask)), self.plan.experiment["experiment"]["timeout"]
+        return self._fold(ask, self._grid.send_and_receive(messages, timeout=timeout), kept)
 
     def _exchange(self, ask: Ask) -> Exchange:
         """Return an ask as an exchange, clients ascending, and charge what goes down."""
@@ -159,8 +178,10 @@ class FlowerStrategy(Strategy):
                 cohort.clients.append(answer.client)
                 if answer.kept:
                     kept[answer.client] = record.round
-                for name, value in answer.metrics.items():
-                    cohort.metrics.setdefault(name, []).append(value)
+                place = len(cohort.clients) - 1
+                for name in {*cohort.metrics, *answer.metrics}:  # a client may send what others do not
+                    numbers = cohort.metrics.setdefault(name, [math.nan] * place)
+                    numbers.append(answer.metrics.get(name, math.nan))
                 if fold is None:
                     cohort.rows.append(answer.tensors)
             if fold is None or block.sums is None:

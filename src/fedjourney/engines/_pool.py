@@ -1,5 +1,6 @@
 """A pool of worker processes: jobs in, results out in order; deaths and deadlines are part of it."""
 
+import contextlib
 import os
 import secrets
 import subprocess
@@ -9,8 +10,9 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, Listener, wait
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +23,7 @@ from fedjourney.errors import RunError
 
 START_SECONDS = 120.0
 SLOTS = 2  # jobs a worker has at most: one under way, one waiting, each with memory of its own for its result
+LONGEST_WAIT = 86400.0  # seconds; the system counts milliseconds in 32 bits
 AHEAD = 4  # jobs per worker that may be done before their turn
 
 
@@ -30,6 +33,10 @@ class Job(ABC):
     @abstractmethod
     def message(self, slot: int) -> tuple[Any, ...]:
         """Return (kind, …) as the worker reads it; its result goes to the arena of that slot."""
+
+    @abstractmethod
+    def read(self, result: Any, arena: Arena, copy: bool) -> Any:
+        """Return a worker's result, as views of its memory or copied out of it."""
 
     @abstractmethod
     def died(self, client: int) -> None:
@@ -44,12 +51,14 @@ class Result:
     """A job's result.
 
     Attributes:
-        held: (what the worker sent, the arena it refers to), or None at the deadline.
-        begun: whether a worker was at it.
+        value: what `Job.read` made of it, or None at the deadline.
+        begun: whether a worker was at it then.
+        freed: called once the value has been looked at.
     """
 
-    held: tuple[Any, Arena] | None
+    value: Any
     begun: bool = True
+    freed: Callable[[], None] = lambda: None
 
 
 class _Worker:
@@ -57,22 +66,20 @@ class _Worker:
 
     def __init__(self, common: Arena, first: dict[str, Any]) -> None:
         key = secrets.token_bytes(32)
-        self._folder = tempfile.TemporaryDirectory(prefix="fedjourney-")
-        windows = sys.platform == "win32"
-        address = rf"\\.\pipe\fedjourney-{secrets.token_hex(8)}" if windows else str(Path(self._folder.name) / "s")
+        self._folder, address = _address()
         self._listener = Listener(address, authkey=key)
         self.arenas = [Arena() for _ in range(SLOTS)]
         handles = [common.handle, *(arena.handle for arena in self.arenas)]
         threads = {"OMP_NUM_THREADS": str(first["threads"]), "MKL_NUM_THREADS": str(first["threads"])}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fedjourney.engines._worker"],
+            [sys.executable, "-P", "-m", "fedjourney.engines._worker"],
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the parent, which then ends its workers
-            env=os.environ | threads,
+            env=os.environ | threads | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
             pass_fds=[handle for handle in handles if isinstance(handle, int)],
         )
         assert self.process.stdin is not None
-        self.process.stdin.write(" ".join([address, key.hex(), *map(str, handles)]).encode() + b"\n")
+        self.process.stdin.write(" ".join([address.replace("\0", "@"), key.hex(), *map(str, handles)]).encode() + b"\n")
         self.process.stdin.flush()
         self._first = first
         self._connection: Connection | None = None
@@ -86,8 +93,11 @@ class _Worker:
         """The connection, accepted on first use: the process starts while others work."""
         if self._connection is None:
             self._connection = self._accept()
-            send(self._connection, self._first)
-            self._progress = _unfailed(receive(self._connection))
+            try:
+                send(self._connection, self._first)
+                self._progress = _unfailed(receive(self._connection))
+            except (EOFError, OSError):
+                raise self._stillborn() from None
         return self._connection
 
     def _accept(self) -> "Connection":
@@ -99,11 +109,16 @@ class _Worker:
             thread.join(0.05)
         thread.join(0.2)
         if not found:
-            raise RunError(
-                f"a worker process ended before it could work (exit status {self.process.poll()}). "
-                "Try --engine serial, which shows why."
-            )
+            raise self._stillborn()
         return found[0]
+
+    def _stillborn(self) -> RunError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(1.0)
+        return RunError(
+            f"a worker process ended before it could work (exit status {self.process.poll()}). Does [engine] memory "
+            "leave enough? Try --engine serial."
+        )
 
     def give(self, number: int, job: Job, context: tuple[Any, ...]) -> None:
         """Give it a job, and before it the context, where it has not got that yet."""
@@ -123,6 +138,10 @@ class _Worker:
         self.order.remove(number)
         return number, next(slot for slot, held in self.jobs.items() if held == number), result
 
+    def free(self, slot: int) -> None:
+        """Let a slot's memory be used again."""
+        self.jobs.pop(slot, None)
+
     def at(self) -> int:
         """Return the client it is at."""
         return int(self.arenas[0].read(self._progress)["client"][0]) if self._progress else -1
@@ -136,9 +155,21 @@ class _Worker:
         if self._connection is not None:
             self._connection.close()
         self._listener.close()
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
         for arena in self.arenas:
             arena.close()
+
+
+def _address() -> tuple[tempfile.TemporaryDirectory[str] | None, str]:
+    """Return where a worker connects to, and the folder it lies in, if it lies in one."""
+    name = f"fedjourney-{secrets.token_hex(8)}"
+    if sys.platform == "linux":
+        return None, f"\0{name}"  # an abstract socket: nothing is left behind, however we end
+    if sys.platform == "win32":
+        return None, rf"\\.\pipe\{name}"
+    folder = tempfile.TemporaryDirectory(prefix="fedjourney-")
+    return folder, str(Path(folder.name) / "s")
 
 
 def _unfailed(result: Any) -> Any:
@@ -181,17 +212,17 @@ class Pool:
             context: sent to every worker before its first of these jobs.
             deadline: by `time.monotonic`; jobs that are not done then have no result.
         """
-        todo, done = deque(range(len(jobs))), dict[int, tuple[_Worker, int, Any]]()
+        todo, done = deque(range(len(jobs))), dict[int, Result]()
         for upcoming, job in enumerate(jobs):
             while upcoming not in done:
                 if deadline is not None and time.monotonic() >= deadline:
                     yield from self._cut_off(jobs, upcoming, done)
                     return
                 self._hand_out(jobs, context, todo, upcoming)
-                self._collect(jobs, todo, done, deadline)
-            worker, slot, result = done.pop(upcoming)
-            yield job, Result((result, worker.arenas[slot]))
-            worker.jobs.pop(slot, None)
+                self._collect(jobs, todo, done, deadline, upcoming)
+            result = done.pop(upcoming)
+            yield job, result
+            result.freed()
 
     def _hand_out(self, jobs: Sequence[Job], context: tuple[Any, ...], todo: deque[int], upcoming: int) -> None:
         """Give every worker with a free slot the next jobs, the least busy first, but run only so far ahead."""
@@ -208,18 +239,24 @@ class Pool:
                 self._buried(worker, jobs, todo)
 
     def _collect(
-        self, jobs: Sequence[Job], todo: deque[int], done: dict[int, tuple[_Worker, int, Any]], deadline: float | None
+        self, jobs: Sequence[Job], todo: deque[int], done: dict[int, Result], deadline: float | None, upcoming: int
     ) -> None:
-        """Wait for a result, a death or the deadline."""
+        """Wait for a result, a death or the deadline; what is early is copied, so that its worker can go on."""
         busy = {worker.connection: worker for worker in self._workers if worker.order}
-        left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+        left = None if deadline is None else min(max(deadline - time.monotonic(), 0.0), LONGEST_WAIT)
         for connection in wait(list(busy), timeout=left):
             worker = busy[connection]  # type: ignore[index]
             try:
                 number, slot, result = worker.take()
-                done[number] = (worker, slot, result)
             except (EOFError, OSError):
                 self._buried(worker, jobs, todo)
+                continue
+            early = number != upcoming
+            done[number] = Result(jobs[number].read(result, worker.arenas[slot], copy=early))
+            if early:
+                worker.free(slot)
+            else:
+                done[number].freed = partial(worker.free, slot)
 
     def _buried(self, worker: _Worker, jobs: Sequence[Job], todo: deque[int]) -> None:
         """Replace a worker that died; what it was at notes it, and all that it had goes to others."""
@@ -229,17 +266,14 @@ class Pool:
         self._replace(worker)
 
     def _cut_off(
-        self, jobs: Sequence[AnyJob], upcoming: int, done: dict[int, tuple[_Worker, int, Any]]
+        self, jobs: Sequence[AnyJob], upcoming: int, done: dict[int, Result]
     ) -> Iterator[tuple[AnyJob, Result]]:
         """Yield what is done; give up on the rest, and on whoever is still at work."""
         begun = {worker.order[0] for worker in self._workers if worker.order}
         for number in range(upcoming, len(jobs)):
-            if number in done:
-                worker, slot, result = done[number]
-                yield jobs[number], Result((result, worker.arenas[slot]))
-                worker.jobs.pop(slot, None)
-            else:
-                yield jobs[number], Result(None, begun=number in begun)
+            result = done.get(number) or Result(None, begun=number in begun)
+            yield jobs[number], result
+            result.freed()
         for worker in list(self._workers):
             if worker.order:
                 self._replace(worker)

@@ -15,6 +15,7 @@ NOBODY = -1  # the client that a worker is at, between two
 def main() -> None:
     """Serve jobs until the other end closes; address, key and memory come on standard input."""
     address, key, *handles = sys.stdin.readline().split()
+    address = address.replace("@", "\0")
     threading.Thread(target=_end_with_parent, daemon=True).start()
     connection = pipes.Client(address, authkey=bytes.fromhex(key))
     from fedjourney.engines._pipe import Failed, receive, send
@@ -65,7 +66,7 @@ class _Worker:
         """Take what all blocks of an exchange share."""
         from fedjourney.exchange import Exchange, blank
 
-        shared = {name: tensor.clone() for name, tensor in self._common.read(placed).items()}
+        shared = self._common.read(placed)
         self._exchange = Exchange(kind, round, work, shared, [], [], [], blank(like))
 
     def params(self, placed: list[Any]) -> None:

@@ -43,15 +43,20 @@ class _BlockJob(Job):
         if client == NOBODY and self.deaths[NOBODY] > TRIES:
             raise RunError("worker processes end by themselves between two clients. Try --engine serial.")
 
-    def block(self, result: Any, arena: Arena) -> Block:
-        """Return the block from a worker's result, with those left out in their places."""
+    def read(self, result: Any, arena: Arena, copy: bool) -> Block:
+        """Return the block, with those left out in their places."""
         answers, sums, each = result
         for answer, placed in zip(answers, each, strict=True):
             answer.tensors = {name: tensor.clone() for name, tensor in arena.read(placed).items()}
         found = {answer.client: answer for answer in answers}
         died = Problem("died", self.exchange.work, "its worker process ended twice")
         whole = [found.get(client) or Answer(client, problem=died) for client in self.exchange.clients]
-        return Block(whole, Accumulator(arena.read(sums[0]), sums[1]) if sums else None)
+        if sums is None:
+            return Block(whole)
+        tensors = arena.read(sums[0])
+        if copy:
+            tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+        return Block(whole, Accumulator(tensors, sums[1]))
 
     def late(self, begun: bool) -> Block:
         """Return the block of a job that the deadline has cut off."""
@@ -70,6 +75,11 @@ class _ScoreJob(Job):
     def message(self, slot: int) -> tuple[Any, ...]:
         """Return what a worker is told."""
         return "score", self.split, self.rows
+
+    def read(self, result: Any, arena: Arena, copy: bool) -> Tensors:
+        """Return the sums."""
+        (sums,) = result
+        return dict(sums)
 
     def died(self, client: int) -> None:
         """Try again, but not for ever."""
@@ -116,7 +126,7 @@ class _Local(InProcessGrid):
         jobs = [_BlockJob(block) for block in exchange.cut(self._plan.experiment["numerics"]["lanes"])]
         deadline = None if timeout is None else time.monotonic() + timeout
         for job, result in self._pool.map(jobs, ("exchange", *told), deadline):
-            yield job.block(*result.held) if result.held else job.late(result.begun)
+            yield result.value or job.late(result.begun)
 
     def score(self, params: Tensors, split: str) -> Tensors:
         """Evaluate on all workers."""
@@ -126,11 +136,11 @@ class _Local(InProcessGrid):
 
         def sums() -> Iterator[Tensors]:
             for _, result in self._pool.map(jobs, ("params", placed), time.monotonic() + timeout):
-                if result.held is None:
+                if result.value is None:
                     raise RunError(
                         f"evaluation on {split}: not done within the {timeout:g} s of [experiment] timeout. Raise it."
                     )
-                yield result.held[0][0]
+                yield result.value
 
         return added(sums())
 

@@ -53,7 +53,7 @@ class Cohort:
     Attributes:
         asked: indices, ascending.
         clients: those whose replies were accepted, ascending [K'].
-        metrics: name -> one number per accepted client, in that order.
+        metrics: name -> one number per accepted client, in that order; NaN where a client sent none.
         tensors: the folded replies, or None where nobody answered.
         rows: one dictionary per accepted client where the strategy has no fold.
         work: which exchange of the round this is, as its ask said.
