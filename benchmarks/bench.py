@@ -23,6 +23,8 @@ from machine import busy, machine, versions
 from table import SYSTEM_TITLES, markdown, rate, samples
 from work import MODELS, Work, prepare
 
+from fedjourney.errors import FedjourneyError
+
 HERE = Path(__file__).parent
 PROGRAMS = {
     "ours-fast": ("ours.py", "fast"),
@@ -47,7 +49,7 @@ TAIL = 15  # lines of a log that are shown
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, write; return 1 where something failed."""
+    """Measure, write; return 1 where something failed, 2 where nothing could be begun."""
     parsed = _parser().parse_args(arguments)
     parsed.out.mkdir(parents=True, exist_ok=True)
     place = parsed.out / "bench.json"
@@ -67,8 +69,13 @@ def main(arguments: list[str] | None = None) -> int:
     common = {key: getattr(parsed, key) for key in ("batch", "learning_rate", "rounds", "warmup", "workers")}
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         scratch = Path(temporary)
-        for model in parsed.models:
-            work = prepare(model, scratch / model, **sizes, **common)
+        try:
+            works = [prepare(model, scratch / model, **sizes, **common) for model in parsed.models]
+        except FedjourneyError as error:  # no data, or sizes that do not fit
+            print(f"bench: {error}", file=sys.stderr)
+            return 2
+        for work in works:
+            model = work.model
             told["works"][model] = {key: value for key, value in asdict(work).items() if key != "folder"}
             wanted = [name for name in parsed.systems if name not in NOT_MEASURED.get(model, ())]
             missing = {name: why for name in wanted if (why := _missing(name))}

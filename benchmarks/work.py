@@ -15,6 +15,7 @@ from fedjourney import plugins
 from fedjourney.data import Dataset, Examples, Source
 from fedjourney.data.huggingface import huggingface
 from fedjourney.data.python_topics import python_topics
+from fedjourney.errors import ConfigError
 from fedjourney.storage import cache_dir, data_dir
 from fedjourney.tasks import Signature
 
@@ -82,6 +83,8 @@ def prepare(model: str, folder: Path, **sizes: Any) -> Work:
     said |= {key: value for key, value in sizes.items() if value is not None}
     if model == "noop":
         said["epochs"] = 0
+    if said["cohort"] > said["clients"]:
+        raise ConfigError(f"{model}: expected a cohort of at most the {said['clients']} clients, got {said['cohort']}.")
     x, y, classes = _examples(model, said["clients"] * said["examples"])
     folder.mkdir(parents=True)
     np.save(folder / "x.npy", x)
