@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo test check deploy kill browser compile numbers
+.PHONY: help demo test check deploy kill browser compile numbers bench
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -39,3 +39,11 @@ compile: $(STAMP) ## local steps through torch.compile
 
 numbers: $(STAMP) ## check every config's number (long; not in CI)
 	$(BIN)/python -m pytest -q -m numbers
+
+BENCHED := $(VENV)/.bench-installed
+$(BENCHED): $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,ray,bench]'
+	@touch $(BENCHED)
+
+bench: $(BENCHED) ## side by side with other simulators, on an idle machine (ARGS="--models lenet --rounds 5")
+	$(BIN)/python benchmarks/bench.py $(ARGS)
