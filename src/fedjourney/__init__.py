@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from fedjourney.errors import FedjourneyError
     from fedjourney.experiment import resume, run
     from fedjourney.results import Result
+    from fedjourney.simulation import Simulated, simulate
 
-__all__ = ["Experiment", "FedjourneyError", "Result", "load", "resume", "run"]
+__all__ = ["Experiment", "FedjourneyError", "Result", "Simulated", "load", "resume", "run", "simulate"]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -23,6 +24,8 @@ _HOMES = {
     "run": "experiment",
     "resume": "experiment",
     "Result": "results",
+    "Simulated": "simulation",
+    "simulate": "simulation",
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from fedjourney import __version__
 from fedjourney.errors import FedjourneyError, Interrupted
+from fedjourney.simulation import command as simulation
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
@@ -76,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
         "--out", metavar="FILE", type=Path, help="default: RUN/report.html; for several: comparison.html beside them"
     )
     report.set_defaults(function=_report)
+
+    simulate = commands.add_parser("simulate", help="run any Flower app, unchanged, without Ray")
+    simulation.add_arguments(simulate)
 
     listing = commands.add_parser("list", help="list what can be named in a config")
     listing.add_argument("kind", metavar="KIND", nargs="?", help="data, partition, model, task, update, …")
