@@ -16,14 +16,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## install, run the quickstart, say where its report is
 	$(BIN)/fedjourney run configs/quickstart.toml
 
-test: $(STAMP) ## the fast tests
-	$(BIN)/python -m pytest -q
+test: $(STAMP) ## the fast tests, on every processor
+	$(BIN)/python -m pytest -q -n auto
 
 check: $(STAMP) ## format, lint, types, fast tests: the same line as in CI
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 deploy: $(STAMP) ## real SuperLink, SuperNodes and Flower's simulation, on loopback
 	$(BIN)/python -m pytest -q -m deploy
