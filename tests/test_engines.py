@@ -147,12 +147,12 @@ def test_a_million_clients_clients_that_never_train_and_lanes(small: str, tmp_pa
     many = small.replace('"dirichlet"', '"virtual"').replace("clients = 8", "clients = 1_000_000")
     many = many.replace("alpha = 0.5", "examples = 30")
     owners = small.replace('"dirichlet"', '"natural"').replace("clients = 8", 'by = "label"').replace("alpha = 0.5", "")
-    for number, text in enumerate((many, owners)):
-        overrides = ("experiment.rounds=2", "numerics.lanes=3")
-        serial = run(text, tmp_path / f"a{number}", *overrides)
-        local = run(text, tmp_path / f"b{number}", *overrides, "engine.name=local", "engine.workers=2")
-        assert local.digest == serial.digest
-        assert serial.rounds[-1]["clients"]["answered"] == 4
+    overrides = ("experiment.rounds=2", "numerics.lanes=3")
+    million = run(many, tmp_path / "million", *overrides)
+    assert million.rounds[-1]["clients"]["answered"] == 4
+    serial = run(owners, tmp_path / "serial", *overrides)
+    local = run(owners, tmp_path / "local", *overrides, "engine.name=local", "engine.workers=2")
+    assert local.digest == serial.digest
     assert 0 <= serial.rounds[-1]["unseen"]["accuracy"]["mean"] <= 1
     held = [row["client"] for row in parquet.read_table(serial.folder / "clients.parquet").to_pylist()]
     assert max(held) < 9  # ten digits, a client each; the last one never trains

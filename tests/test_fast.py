@@ -27,6 +27,7 @@ def test_the_choice_is_measured_once_told_and_written_down(
     assert fedjourney.run(written, tmp_path / "c").digest == first.digest
 
 
+@pytest.mark.compile
 def test_clients_that_take_no_steps_have_nothing_to_choose(
     small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

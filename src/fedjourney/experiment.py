@@ -57,8 +57,9 @@ def run(
         built = choose(built, _root(data_dir))
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = Path(out) if out is not None else _unused(Path("runs") / f"{experiment['experiment']['name']}-{stamp}")
+    engine, where = _engine(built, folder, _root(data_dir))
     run_folder.create(folder, built, _root(data_dir))
-    return _compute(built, folder, _root(data_dir), watch)
+    return _compute(built, engine, folder, where, watch)
 
 
 def resume(folder: str | Path, *, data_dir: str | Path | None = None, watch: Watch | None = None) -> Result:
@@ -69,13 +70,19 @@ def resume(folder: str | Path, *, data_dir: str | Path | None = None, watch: Wat
     """
     folder = Path(folder)
     experiment, root = run_folder.experiment_of(folder), _root(data_dir or run_folder.told(folder)["data_dir"])
-    return _compute(plan(experiment, root), folder, root, watch)
+    built = plan(experiment, root)
+    engine, where = _engine(built, folder, root)
+    return _compute(built, engine, folder, where, watch)
 
 
-def _compute(built: Plan, folder: Path, data_root: Path | None, watch: Watch | None) -> Result:
-    """Compute on the engine that the experiment names."""
+def _engine(built: Plan, folder: Path, data_root: Path | None) -> tuple[Any, Where]:
+    """Return the engine that the experiment names, not yet started, and where its clients find their things."""
     where = Where(data_root, (folder / "state").resolve())
-    engine = plugins.build("engine", built.experiment["engine"], built, where)
+    return plugins.build("engine", built.experiment["engine"], built, where), where
+
+
+def _compute(built: Plan, engine: Any, folder: Path, where: Where, watch: Watch | None) -> Result:
+    """Compute on an engine."""
     try:
         if not isinstance(engine, InProcessGrid):
             engine(folder)  # a runtime of its own: it runs the server's door, which serves into `folder`
