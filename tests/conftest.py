@@ -1,16 +1,12 @@
 """Fixtures that several folders share."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-HERE = Path(__file__).parent
-ROOT = HERE.parent
+import torch
+from process import command, environment
 
 SMALL = """
 [experiment]
@@ -47,10 +43,7 @@ def fedjourney_command() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-def command(arguments: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "fedjourney.cli", *map(str, arguments)]
-
-
-def environment(options: dict[str, Any]) -> dict[str, Any]:
-    env = os.environ | {"PYTHONPATH": str(HERE)} | options.pop("env", {})
-    return {"env": env, "cwd": ROOT, **options}
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Compute as a worker does: two test processes with two threads each would wait for one another."""
+    torch.set_num_threads(1)

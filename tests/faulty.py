@@ -87,9 +87,94 @@ def counting(task: Task, /) -> LocalUpdate:
     return dataclasses.replace(plain, start=start, step=step, finish=finish)
 
 
+def greedy(task: Task, /) -> LocalUpdate:
+    def take(reply: Reply) -> Reply:
+        torch.zeros(1 << 30, dtype=torch.float64)  # 8 GiB
+        return reply
+
+    return _with_finish(task, take)
+
+
 def never_returning(task: Task, /) -> LocalUpdate:
     def fail(reply: Reply) -> Reply:
         time.sleep(3600)
         return reply
 
     return _with_finish(task, fail)
+
+
+def _no_reply(reply: Reply) -> object:
+    return None
+
+
+def _array_metric(reply: Reply) -> Reply:
+    return reply._replace(metrics={**reply.metrics, "size": torch.ones(3)})  # type: ignore[dict-item]
+
+
+def _foreign_tensors(reply: Reply) -> Reply:
+    return reply._replace(tensors={"update": 1.0})  # type: ignore[dict-item]
+
+
+def _negative_count(reply: Reply) -> Reply:
+    return reply._replace(metrics={**reply.metrics, "num-examples": -3})
+
+
+def _taken_name(reply: Reply) -> Reply:
+    return reply._replace(metrics={**reply.metrics, "round": 1.0})
+
+
+def _leaving(reply: Reply) -> Reply:
+    raise SystemExit(3)
+
+
+def _speechless(reply: Reply) -> Reply:
+    class Mute(Exception):  # noqa: N818
+        def __str__(self) -> str:
+            raise ValueError
+
+    raise Mute
+
+
+def _without_gradients(reply: Reply) -> Reply:
+    torch.set_grad_enabled(False)
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    raise ValueError("and everything is left as it should not be")
+
+
+MISBEHAVIOUR = {
+    change.__name__.strip("_"): change
+    for change in (
+        _no_reply,
+        _array_metric,
+        _foreign_tensors,
+        _negative_count,
+        _taken_name,
+        _leaving,
+        _speechless,
+        _without_gradients,
+    )
+}
+
+
+def misbehaving(task: Task, /, *, how: str) -> LocalUpdate:
+    return _with_finish(task, MISBEHAVIOUR[how])  # type: ignore[arg-type]
+
+
+def meddling(task: Task, /) -> LocalUpdate:
+    """Change the shared parameters in place."""
+    plain = sgd(task)
+
+    def finish(shared: Tensors, carry: Carry) -> Reply:
+        reply = plain.finish(shared, carry)
+        if int(reply.metrics["loss"] * 1e6) % 2:
+            for tensor in shared.values():
+                tensor.add_(1.0)
+        return reply
+
+    return dataclasses.replace(plain, finish=finish)
+
+
+def huge(task: Task, /) -> LocalUpdate:
+    """Send finite numbers whose sum is not."""
+    return _with_finish(task, lambda reply: reply._replace(tensors={n: t * 0 + 3e38 for n, t in reply.tensors.items()}))

@@ -148,4 +148,4 @@ def test_another_engine_drops_the_options_of_the_files(small: str) -> None:
 
     text = small.replace('name = "serial"', 'name = "local"\nworkers = 2')
     assert config.parse(text, engine="serial")["engine"] == {"name": "serial"}
-    assert config.parse(text, engine="local")["engine"] == {"name": "local", "workers": 2}
+    assert config.parse(text, engine="local")["engine"] == {"name": "local", "workers": 2, "memory": 0}

@@ -21,13 +21,6 @@ def test_it_resolves_to_itself_and_says_what_it_shows(path: Path) -> None:
     assert experiment["experiment"]["name"] == path.stem
 
 
-def test_the_quickstart_keeps_its_word(tmp_path: Path) -> None:
-    experiment = fedjourney.load(ROOT / "configs" / "quickstart.toml")
-    result = fedjourney.run(experiment, tmp_path / "run")
-    assert result.rounds[-1]["test"]["accuracy"] >= 0.95
-    assert experiment["partition"]["clients"] >= 20
-
-
 @pytest.mark.parametrize(
     ("name", "parameters"), [("mnist-2nn-fedavg", 199_210), ("mnist-cnn-fedavg", 1_663_370), ("lenet", 44_426)]
 )
@@ -53,9 +46,21 @@ def test_help_and_list_import_neither_torch_nor_flwr() -> None:
 
 
 @pytest.mark.numbers
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_mnist_2nn_reaches_97_percent_when_the_readme_says(tmp_path: Path, seed: int) -> None:
-    experiment = config.load(ROOT / "configs" / "mnist-2nn-fedavg.toml", [f"experiment.seed={seed}"])
+@pytest.mark.parametrize(
+    ("name", "target", "by", "seed"),
+    [
+        ("mnist-2nn-fedavg", 0.97, 87, 0),  # `by` is McMahan et al. 2017, table 1, where it can be
+        ("mnist-2nn-fedavg", 0.97, 87, 1),
+        ("mnist-2nn-fedavg", 0.97, 87, 2),
+        ("mnist-2nn-fedavg-two-shards", 0.97, 664, 0),
+        ("mnist-cnn-fedavg", 0.99, 30, 0),
+        ("mnist-cnn-fedavg-two-shards", 0.99, 206, 0),
+        ("python-topics-lstm", 0.42, 30, 0),
+        ("digits-open-es", 0.92, 100, 0),
+    ],
+)
+def test_a_config_reaches_what_it_says(tmp_path: Path, name: str, target: float, by: int, seed: int) -> None:
+    experiment = config.load(ROOT / "configs" / f"{name}.toml", [f"experiment.seed={seed}"])
     rounds = fedjourney.run(experiment, tmp_path / "run").rounds
-    reached = next(row["round"] for row in rounds if row["test"]["accuracy"] >= 0.97)
-    assert reached <= 87  # McMahan et al. 2017, table 1
+    reached = next(row["round"] for row in rounds if row["test"].get("accuracy", 0.0) >= target)
+    assert reached <= by

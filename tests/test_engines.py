@@ -121,6 +121,19 @@ def test_a_client_that_never_returns_is_cut_off_at_the_deadline(
     assert clients["answered"] + len(clients["failed"]) == 4
 
 
+@pytest.mark.kill
+def test_a_client_that_takes_too_much_memory_costs_its_reply(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    text = small + '[update]\nname = "faulty:greedy"\n'
+    result = run(text, tmp_path / "a", "engine.name=local", "engine.workers=2", "engine.memory=3000")
+    failed = [failure for row in result.rounds for failure in row["clients"]["failed"]]
+    assert failed
+    assert all("allocate memory" in failure["message"] for failure in failed)
+    assert sum(row["clients"]["answered"] for row in result.rounds) + len(failed) == 16
+
+
 def test_a_run_folder_holds_what_the_readme_says(small: str, tmp_path: Path) -> None:
     result = run(small, tmp_path / "a")
     names = {path.name for path in result.folder.iterdir()}
@@ -128,3 +141,18 @@ def test_a_run_folder_holds_what_the_readme_says(small: str, tmp_path: Path) -> 
     again = fedjourney.run(fedjourney.load(result.folder / "experiment.toml"), tmp_path / "b")
     assert again.digest == result.digest
     assert json.loads((result.folder / "run.json").read_text())["digest"] == result.digest
+
+
+def test_a_million_clients_clients_that_never_train_and_lanes(small: str, tmp_path: Path) -> None:
+    many = small.replace('"dirichlet"', '"virtual"').replace("clients = 8", "clients = 1_000_000")
+    many = many.replace("alpha = 0.5", "examples = 30")
+    owners = small.replace('"dirichlet"', '"natural"').replace("clients = 8", 'by = "label"').replace("alpha = 0.5", "")
+    overrides = ("experiment.rounds=2", "numerics.lanes=3")
+    million = run(many, tmp_path / "million", *overrides)
+    assert million.rounds[-1]["clients"]["answered"] == 4
+    serial = run(owners, tmp_path / "serial", *overrides)
+    local = run(owners, tmp_path / "local", *overrides, "engine.name=local", "engine.workers=2")
+    assert local.digest == serial.digest
+    assert 0 <= serial.rounds[-1]["unseen"]["accuracy"]["mean"] <= 1
+    held = [row["client"] for row in parquet.read_table(serial.folder / "clients.parquet").to_pylist()]
+    assert max(held) < 9  # ten digits, a client each; the last one never trains

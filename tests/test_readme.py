@@ -29,12 +29,15 @@ def test_the_commands_work_in_the_order_given(
     assert (tmp_path / "mine" / "report.html").exists()
 
 
-def test_the_python_lines_work(tmp_path: Path) -> None:
+def test_the_python_lines_work_and_the_quickstart_keeps_its_word(tmp_path: Path) -> None:
     code = next(block for language, block in BLOCKS if language == "python" and "import fedjourney" in block)
     code = code.replace('"configs/', f'"{ROOT}/configs/')
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "accuracy" in done.stdout
+    found = re.search(r"'accuracy': ([0-9.]+)", done.stdout)
+    assert found
+    assert float(found[1]) >= 0.95
+    assert fedjourney.load(ROOT / "configs" / "quickstart.toml")["partition"]["clients"] >= 20
 
 
 def test_the_strategy_works(tmp_path: Path, small: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +55,7 @@ def test_the_strategy_works(tmp_path: Path, small: str, monkeypatch: pytest.Monk
 
 def test_the_tables_name_what_there_is() -> None:
     for kind in plugins.KINDS:
-        row = next(line for line in README.splitlines() if line.startswith(f"| {kind} |"))
+        row = "".join(line for line in README.splitlines() if line.startswith((f"| {kind} |", f"| {kind}:")))
         for name in plugins.names(kind):
             assert f"`{name}`" in row, (kind, name)
     package = ROOT / "src" / "fedjourney"

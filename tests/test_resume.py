@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import command, environment
+from process import command, environment
 
 import fedjourney
 from fedjourney import config

@@ -25,26 +25,37 @@ class Batch(NamedTuple):
     key: torch.Tensor
 
 
+_GATHERED = 64  # batches whose rows are gathered at once
+_KEY_STRIDE = -7046029254386353131  # 2**64 / golden ratio: keys of neighbouring steps share no bits (SplitMix64)
+
 Loss: TypeAlias = Callable[[Tensors, Batch], torch.Tensor]
 Gradient: TypeAlias = Callable[[Loss, Tensors, Batch], tuple[Tensors, torch.Tensor]]
 
 
 def minibatches(x: Tensors, y: Tensors, size: int, seed: int) -> Iterator[Batch]:
-    """Yield one pass over n examples in a seeded order, in ceil(n / size) batches padded to `size`."""
-    count = len(next(iter(x.values())))
-    order = torch.from_numpy(permutation(seed, count))
-    for start in range(0, count, size):
-        rows = order[start : start + size]
-        mask = torch.ones(size)
-        if len(rows) < size:
-            mask[len(rows) :] = 0
-            rows = torch.cat([rows, rows.new_zeros(size - len(rows))])
-        yield Batch(
-            {name: tensor[rows] for name, tensor in x.items()},
-            {name: tensor[rows] for name, tensor in y.items()},
-            mask,
-            torch.tensor(seed_for(seed, "key", start)),
-        )
+    """Yield one pass over n examples in a seeded order, in ceil(n / size) batches padded to `size`.
+
+    Rows are gathered for many batches at once; a batch is a view of them.
+    """
+    first = next(iter(x.values()))
+    count, device = len(first), first.device
+    order = torch.from_numpy(permutation(seed, count)).to(device)
+    steps = -(-count // size)
+    mask = torch.ones(steps * size, device=device)
+    mask[count:] = 0
+    order = torch.cat([order, order.new_zeros(steps * size - count)])
+    keys = (seed_for(seed, "key") + _KEY_STRIDE * torch.arange(steps)).to(device)
+    for start in range(0, steps, _GATHERED):
+        held = range(start, min(start + _GATHERED, steps))
+        rows = order[held.start * size : held.stop * size]
+        gathered = [{name: t[rows].unflatten(0, (-1, size)) for name, t in part.items()} for part in (x, y)]
+        for place, step in enumerate(held):
+            yield Batch(
+                {name: tensor[place] for name, tensor in gathered[0].items()},
+                {name: tensor[place] for name, tensor in gathered[1].items()},
+                mask[step * size : (step + 1) * size],
+                keys[step],
+            )
 
 
 def gradient(loss: Loss, params: Tensors, batch: Batch) -> tuple[Tensors, torch.Tensor]:
@@ -53,3 +64,9 @@ def gradient(loss: Loss, params: Tensors, batch: Batch) -> tuple[Tensors, torch.
     value = loss(leaves, batch)
     grads = torch.autograd.grad(value, list(leaves.values()))
     return dict(zip(leaves, grads, strict=True)), value.detach()
+
+
+def gradient_in_lanes(loss: Loss, params: Tensors, batch: Batch) -> tuple[Tensors, torch.Tensor]:
+    """Return the same as `gradient`, inside of lanes or of a compiled step."""
+    grads, value = torch.func.grad_and_value(loss)(params, batch)
+    return grads, value.detach()

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +15,11 @@ from fedjourney.simulation import command as simulation
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
+NOTHING_LEARNED = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit status: 0 well, 2 a user's mistake, 130 interrupted."""
+    """Run one command; return its exit status: 0 well, 1 nothing was learned, 2 a user's mistake, 130 interrupted."""
     parsed = _parser().parse_args(arguments)
     try:
         return int(parsed.function(parsed) or 0)
@@ -28,8 +30,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nStopped before anything was begun.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `fedjourney list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _to_nowhere()
         return 0
+    except OSError as error:
+        print(f"fedjourney: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        _to_nowhere()
+        return USER_MISTAKE
+
+
+def _to_nowhere() -> None:
+    """Let what is still to be printed go nowhere, so that the end of the process does not raise again."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--data-dir", metavar="DIR", help="root of data sets, looked at first (or FEDJOURNEY_DATA)")
     run.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/<name>-<time>)")
     run.add_argument("--engine", metavar="NAME", help="how clients are computed; never changes the result")
+    run.add_argument(
+        "--fast", action="store_true", help="measure what is fastest on this machine, and write the choice down"
+    )
     _screen(run)
     run.set_defaults(function=_run)
 
@@ -106,7 +121,10 @@ def _run(parsed: argparse.Namespace) -> int:
     experiment = _load(parsed, parsed.engine)
     from fedjourney.experiment import run
 
-    return _shown(parsed, lambda watch: run(experiment, parsed.out, data_dir=parsed.data_dir, watch=watch), experiment)
+    def compute(watch: Any) -> Any:
+        return run(experiment, parsed.out, data_dir=parsed.data_dir, watch=watch, fast=parsed.fast)
+
+    return _shown(parsed, compute, experiment)
 
 
 def _resume(parsed: argparse.Namespace) -> int:
@@ -120,8 +138,15 @@ def _resume(parsed: argparse.Namespace) -> int:
 
 def _shown(parsed: argparse.Namespace, compute: Any, experiment: Any) -> int:
     """Compute under a screen; tell where the result is, or how to go on."""
-    from fedjourney.screen import screen
+    import logging
 
+    from fedjourney.screen import failures, screen
+
+    for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C: save, say how to go on, end what was started
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)  # warnings of ours, and what --fast chose
+    logging.getLogger("fedjourney").setLevel(logging.WARNING if parsed.quiet else logging.INFO)
     with screen(experiment, quiet=parsed.quiet, plain=parsed.json) as shown:
         try:
             result = compute(shown.round)
@@ -134,8 +159,16 @@ def _shown(parsed: argparse.Namespace, compute: Any, experiment: Any) -> int:
         return INTERRUPTED
     shown.finished(result)
     if parsed.json:
-        print(json.dumps(result.summary))
-    return 0
+        print(json.dumps(result.summary), flush=True)
+    if any(row["clients"]["counted"] for row in result.rounds[1:]):
+        return 0
+    print(
+        "fedjourney: no round counted, nothing was learned.",
+        *failures(result.rounds),
+        sep="\n",
+        file=sys.stderr,
+    )
+    return NOTHING_LEARNED
 
 
 def _report(parsed: argparse.Namespace) -> int:

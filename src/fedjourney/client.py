@@ -1,106 +1,171 @@
 """The client side, the same on every engine: a message comes, a local update runs, a reply goes."""
 
 import functools
-import math
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from fedjourney import config
+from fedjourney.exchange import Answer, Block, Exchange, Problem, fold_block
+from fedjourney.guard import FAULTS, Shared, described, torch_as_found, well_formed
+from fedjourney.lanes import Lanes
 from fedjourney.plan import Plan, plan
 from fedjourney.seeds import seed_for
-from fedjourney.storage import ClientStates, cache_dir, data_dir
+from fedjourney.storage import ClientStates, States, cache_dir, data_dir
 from fedjourney.tensors import Tensors
-from fedjourney.updates import Client, LocalUpdate
+from fedjourney.updates import Client, LocalUpdate, Reply, Work
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
 
 
 @dataclass
-class Answer:
-    """A client's reply before it is put into a message; `error` is "kind|stage|message" or empty."""
-
-    tensors: Tensors
-    metrics: dict[str, float]
-    error: str = ""
-    kept: bool = False  # whether the client kept state for this round
-
-
-@dataclass
 class ClientSide:
-    """Answers asks for any client whose data it holds."""
+    """Answers exchanges for any client whose data it holds, a block of the fold tree at a time."""
 
     plan: Plan
-    states: ClientStates
+    states: States
 
-    def answer(self, category: str, shared: Tensors, row: Tensors, ask: dict[str, Any]) -> Answer:
-        """Train or evaluate one client; whatever goes wrong becomes an error that names the stage."""
-        stage = ["shard"]
-        try:  # a client that fails costs its reply, not the run
-            with torch_threads(self.plan.experiment["numerics"]["threads"]):
-                if category == "evaluate":
-                    return self._evaluate(shared, ask)
-                return self._train(shared, row, ask, stage)
-        except Exception as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{Path(frame.filename).name}:{frame.lineno}"
-            return Answer({}, {}, f"raised|{stage[0]}|{type(error).__name__}: {error} ({place})")
+    def __post_init__(self) -> None:
+        """Take lanes and threads from `[numerics]`."""
+        self._lanes = Lanes(self.plan.task, self.plan.experiment["numerics"])
+        self._threads = self.plan.experiment["numerics"]["threads"]
+        self._shared = Shared(Exchange("train", 0, "", {}, [], []))
 
-    def _train(self, shared: Tensors, row: Tensors, ask: dict[str, Any], stage: list[str]) -> Answer:
-        index, round_, seed = ask["client"], ask["round"], self.plan.experiment.seed
-        shard, _ = self.plan.shard(index)
-        stage[0] = "state"
-        state = self.states.load(index, ask["state-round"])
+    def block(self, exchange: Exchange, at: Callable[[int], None] = lambda client: None, alone: bool = False) -> Block:
+        """Answer for all clients of an exchange, and fold what counts.
+
+        Args:
+            exchange: one block of it.
+            at: told the client that is computed now (the first of those in lanes), before it is begun.
+            alone: whether each client is computed among idle lanes; never changes the bits.
+        """
+        answers = self.answers(exchange, at, alone)
+        if exchange.kind == "evaluate":
+            return Block(list(answers))
+        with torch_as_found(self._threads):
+            return fold_block(self.plan.rounds, self.plan.transforms, exchange.like, answers)
+
+    def answers(
+        self, exchange: Exchange, at: Callable[[int], None] = lambda client: None, alone: bool = False
+    ) -> Iterator[Answer]:
+        """Yield each client's answer as it travels; whatever goes wrong becomes a problem that names the stage."""
+        if not self._shared.of(exchange):
+            self._shared = Shared(exchange)
+        if exchange.kind == "evaluate":
+            yield from (self._evaluate(exchange, place) for place in range(len(exchange.clients)))
+            return
+        half, count = self.plan.halves[exchange.work], len(exchange.clients)
+        step = self._lanes.number if isinstance(half, LocalUpdate) and not alone else 1
+        for start in range(0, count, step):
+            places = range(start, min(start + step, count))
+            at(exchange.clients[start])
+            begun = [self._begin(exchange, place) for place in places]
+            replies = iter(self._replies(half, [client for client in begun if isinstance(client, Client)]))
+            for client in begun:
+                yield client if isinstance(client, Answer) else self._answer(client, next(replies), exchange.work)
+
+    def score(self, params: Tensors, split: str, rows: slice) -> Tensors:
+        """Return the sums of one evaluation block of the server's validation or test examples."""
+        with torch_as_found(self._threads):
+            return self.plan.task.evaluate(params, getattr(self.plan.dataset, split).cut(rows))
+
+    def _begin(self, exchange: Exchange, place: int) -> "Client | Answer":
+        """Return the client with its shard and its kept state, or the answer that says what is wrong with them."""
+        index, stage = exchange.clients[place], "shard"
+        try:
+            shard, _ = self.plan.shard(index)
+            stage = "state"
+            state = self.states.load(index, exchange.states[place])
+        except FAULTS as error:
+            return _raised(index, stage, error)
         if state is None:
-            return Answer({}, {}, f"state lost|state|no state of round {ask['state-round']} is kept here")
-        stage[0] = ask["work"]
-        half = self.plan.halves[ask["work"]]
-        client = Client(index, round_, shared, row, state, shard, self.plan.task, seed)
-        reply = client.train(half) if isinstance(half, LocalUpdate) else half(client)
-        stage[0] = "transform"
-        tensors, kept = dict(reply.tensors), dict(reply.state)
-        for number, transform in enumerate(self.plan.transforms):
-            update = {name: t for name, t in tensors.items() if name.startswith("update/")}
-            own = {
-                n.removeprefix(f"transform/{number}/"): t
-                for n, t in state.items()
-                if n.startswith(f"transform/{number}/")
-            }
-            sent, own = transform.encode(update, own, seed_for(seed, "transform", round_, index, number))
-            tensors = {n: t for n, t in tensors.items() if n not in update} | sent
-            kept |= {f"transform/{number}/{n}": t for n, t in own.items()}
-        if kept:
-            self.states.save(index, round_, kept)
-        return Answer(tensors, {"num-examples": float(len(shard)), **reply.metrics}, kept=bool(kept))
+            return Answer(
+                index, problem=Problem("state lost", stage, f"no state of round {exchange.states[place]} here")
+            )
+        seed = self.plan.experiment.seed
+        row = exchange.row(place)
+        return Client(index, exchange.round, self._shared.tensors(), row, state, shard, self.plan.task, seed)
 
-    def _evaluate(self, shared: Tensors, ask: dict[str, Any]) -> Answer:
-        _, held = self.plan.shard(ask["client"])
-        if len(held) == 0:
-            return Answer({}, {"num-examples": 0.0})
-        metrics = self.plan.task.summary(self.plan.task.evaluate(shared, held))
-        return Answer({}, {"num-examples": float(len(held)), **metrics})
+    def _replies(self, half: LocalUpdate | Work, clients: list[Client]) -> list[Reply | BaseException]:
+        """Return what the clients' work gave, or raised."""
+        if isinstance(half, LocalUpdate) and self._lanes.vectorised and len(clients) > 1:
+            try:
+                with torch_as_found(self._threads):
+                    replies: list[Reply | BaseException] = list(self._lanes.train(half, clients))
+                if not self._shared.restored():
+                    return replies
+            except FAULTS:
+                pass  # in lanes one client's fault is everybody's: find whose it is, each among idle lanes
+        return [self._reply(half, client) for client in clients]
+
+    def _reply(self, half: LocalUpdate | Work, client: Client) -> Reply | BaseException:
+        """Return what one client's work gave, or raised."""
+        client = replace(client, shared=self._shared.tensors())
+        try:
+            with torch_as_found(self._threads):
+                if not isinstance(half, LocalUpdate):
+                    reply = half(client)
+                elif self._lanes.vectorised:
+                    (reply,) = self._lanes.train(half, [client])
+                else:
+                    reply = client.train(half)
+        except FAULTS as error:  # a client that fails costs its reply, not the run
+            self._shared.restored()
+            return error
+        if self._shared.restored():
+            return RuntimeError("the client changed the shared parameters in place; work on copies")
+        return reply
+
+    def _answer(self, client: Client, reply: Reply | BaseException, work: str) -> Answer:
+        """Check a reply's form, encode it, keep its state."""
+        if isinstance(reply, BaseException):
+            return _raised(client.index, work, reply)
+        try:
+            reply = well_formed(reply)
+        except FAULTS as error:
+            return Answer(client.index, problem=Problem("malformed", "reply", described(error)))
+        try:
+            tensors, kept = dict(reply.tensors), dict(reply.state)
+            for number, transform in enumerate(self.plan.transforms):
+                prefix = f"transform/{number}/"
+                update = {name: t for name, t in tensors.items() if name.startswith("update/")}
+                own = {n.removeprefix(prefix): t for n, t in client.state.items() if n.startswith(prefix)}
+                seed = seed_for(client.seed, "transform", client.round, client.index, number)
+                sent, own = transform.encode(update, own, seed)
+                tensors = {n: t for n, t in tensors.items() if n not in update} | sent
+                kept |= {prefix + n: t for n, t in own.items()}
+            if kept:
+                self.states.save(client.index, client.round, {n: t.contiguous().clone() for n, t in kept.items()})
+        except FAULTS as error:
+            return _raised(client.index, "transform", error)
+        metrics = {"num-examples": float(len(client.shard)), **reply.metrics}
+        return Answer(client.index, tensors, metrics, kept=bool(kept))
+
+    def _evaluate(self, exchange: Exchange, place: int) -> Answer:
+        """Evaluate the shared model on a client's held-out part, and the client's own model where it has one."""
+        index, task, personal = exchange.clients[place], self.plan.task, self.plan.personal
+        try:
+            _, held = self.plan.shard(index)
+            if len(held) == 0:
+                return Answer(index, metrics={"num-examples": 0.0})
+            with torch_as_found(self._threads):
+                metrics = task.summary(task.evaluate(self._shared.tensors(), held))
+                if personal is not None:
+                    state = self.states.load(index, exchange.states[place])
+                    own = task.summary(task.evaluate(personal(self._shared.tensors(), state or {}), held))
+                    metrics |= {f"personal/{name}": value for name, value in own.items()}
+            return Answer(index, metrics={"num-examples": float(len(held)), **metrics})
+        except FAULTS as error:
+            return _raised(index, "evaluate", error)
 
 
-class torch_threads:  # noqa: N801 - used as a function
-    """Compute with a number of threads, then restore what was set before."""
-
-    def __init__(self, threads: int) -> None:
-        self._threads, self._before = threads, torch.get_num_threads()
-
-    def __enter__(self) -> None:
-        """Set the number, where it differs."""
-        if self._threads != self._before:
-            torch.set_num_threads(self._threads)
-
-    def __exit__(self, *exception: object) -> None:
-        """Restore it."""
-        if self._threads != self._before:
-            torch.set_num_threads(self._before)
+def _raised(client: int, stage: str, error: BaseException) -> Answer:
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return Answer(client, problem=Problem("raised", stage, described(error) + place))
 
 
 @functools.lru_cache(maxsize=2)
@@ -120,13 +185,11 @@ def client_app() -> "ClientApp":
 
     def handler(category: str) -> Callable[[Message, Context], Message]:
         def handle(message: Message, context: Context) -> Message:
-            shared = messages.to_tensors(messages.arrays_of(message.content, "arrays"))
-            asks = messages.read_asks(message.content)
-            told, node = asks[0][1], context.node_config
+            told, node = messages.read_run(message.content), context.node_config
             states = Path(str(node.get("state-dir") or cache_dir() / "state")) / Path(told["run"]).name
             root = str(node.get("data-dir") or data_dir() or "")
             side = _client_side(told["experiment"], told["base-dir"], root, str(states))
-            answers = {ask["client"]: side.answer(category, shared, row, ask) for row, ask in asks}
+            answers = list(side.answers(messages.read_exchange(message.content, category)))
             return Message(messages.write_answers(answers), reply_to=message)
 
         return handle
@@ -144,10 +207,3 @@ def client_app() -> "ClientApp":
         return Message(RecordDict({"node": ConfigRecord(held)}), reply_to=message)
 
     return app
-
-
-def finite(tensors: Tensors, metrics: dict[str, float]) -> bool:
-    """Return whether every number of a reply is finite."""
-    return all(math.isfinite(v) for v in metrics.values()) and all(
-        bool(torch.isfinite(t).all()) for t in tensors.values() if t.is_floating_point()
-    )

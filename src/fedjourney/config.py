@@ -1,5 +1,6 @@
 """An experiment: one TOML file, checked to the last key before any work."""
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from fedjourney import plugins
 from fedjourney.errors import ConfigError, nearest
@@ -24,24 +25,25 @@ TABLES = (
     "numerics",
     "engine",
 )
-PLUGIN_TABLES = ("data", "partition", "model", "task", "update", "strategy", "engine")
 
 EXPERIMENT: dict[str, tuple[Any, Any]] = {
     "name": (str, "experiment"),
     "seed": (Annotated[int, Ge(0)], 0),
     "rounds": (Annotated[int, Ge(1)], 10),
-    "evaluate_every": (Annotated[int, Ge(0)], 1),  # rounds; 0 = only at the end
+    "evaluate_every": (Annotated[int, Ge(0)], 1),  # rounds; 0 = only before the first and after the last
     "cohort": (Any, 1.0),  # a whole number of clients, or a fraction of them in (0, 1]
     "min_replies": (Annotated[int, Ge(1)], 1),
-    "timeout": (Annotated[float, Gt(0)] | Annotated[int, Gt(0)], 3600.0),  # seconds a round may take
+    "timeout": (Annotated[float, Gt(0)], 3600.0),  # seconds an exchange with clients may take
     "holdout": (Annotated[float, Ge(0)], 0.1),  # share of each shard kept for the client's own evaluation
 }
 NUMERICS: dict[str, tuple[Any, Any]] = {
     "dtype": (Literal["float32", "float64"], "float32"),
     "device": (Literal["cpu"], "cpu"),
-    "threads": (Annotated[int, Ge(1)], 1),
+    "threads": (Annotated[int, Ge(1), Le(1024)], 1),
+    "lanes": (Annotated[int, Ge(1), Le(4096)], 1),  # clients trained at once
+    "compile": (bool, False),  # whether local steps go through torch.compile
 }
-ENGINE_OF_BITS = ("engine",)
+WITHOUT_BITS = ("engine",)
 """Tables that may differ between a run and its resumption, or between machines: they decide no bits."""
 
 
@@ -77,11 +79,11 @@ class Experiment:
         """Return the resolved experiment as TOML, which can be run again."""
         import tomli_w
 
-        return tomli_w.dumps({key: value for key, value in self.tables.items() if value != []})
+        return tomli_w.dumps(_present({key: value for key, value in self.tables.items() if value != []}))
 
     def bits(self) -> dict[str, Any]:
         """Return the tables that decide bits: all but `[engine]`."""
-        return {key: value for key, value in self.tables.items() if key not in ENGINE_OF_BITS}
+        return {key: value for key, value in self.tables.items() if key not in WITHOUT_BITS}
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), *, engine: str | None = None) -> Experiment:
@@ -97,13 +99,28 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, engine: str | None 
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         near = nearest(path.name, [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else [])
         raise ConfigError(f"{path}: no such file. Expected an experiment in TOML.{near}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text ({error}). Expected an experiment in TOML.") from None
-    return parse(text, overrides, where=f"{path}: ", base_dir=path.resolve().parent, engine=engine)
+    return parse(text, overrides, where=f"{path}: ", base_dir=_origin(path), engine=engine)
+
+
+def _present(value: Any) -> Any:
+    """Return tables without the options that are None: TOML has no word for what is absent."""
+    if isinstance(value, dict):
+        return {key: _present(item) for key, item in value.items() if item is not None}
+    return [_present(item) for item in value] if isinstance(value, list) else value
+
+
+def _origin(path: Path) -> Path:
+    """Return the folder that relative paths refer to: a run folder remembers that of the file it came from."""
+    try:
+        return Path(json.loads((path.parent / "run.json").read_text())["base_dir"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return path.resolve().parent
 
 
 def parse(
@@ -119,6 +136,8 @@ def parse(
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where}not valid TOML: {error}.") from None
+    except RecursionError:
+        raise ConfigError(f"{where}not valid TOML: nested too deep.") from None
     table = raw.get("engine", DEFAULTS["engine"])
     if engine is not None and not (isinstance(table, dict) and table.get("name") == engine):
         raw["engine"] = {"name": engine}
@@ -141,7 +160,7 @@ def parse(
         elif key == "transform":
             tables[key] = [_transform(one, where) for one in table]
         elif key == "update" and not _reads_update(raw, where):
-            if key in raw:
+            if key in raw and not any(override.lstrip().startswith("strategy.name=") for override in overrides):
                 name = raw["strategy"]["name"]
                 raise ConfigError(
                     f'{where}[update] is set, but strategy "{name}" does not use it: its clients take no '
@@ -184,7 +203,7 @@ def _transform(table: Any, where: str) -> dict[str, Any]:
 def _check_together(tables: dict[str, Any], where: str) -> None:
     experiment = tables["experiment"]
     cohort, place = experiment["cohort"], f"{where}[experiment] "
-    if type(cohort) not in (int, float) or cohort <= 0 or (isinstance(cohort, float) and cohort > 1):
+    if type(cohort) not in (int, float) or not cohort > 0 or (isinstance(cohort, float) and cohort > 1):
         raise ConfigError(
             f"{place}cohort: expected a number of clients (1, 2, …) or a fraction in (0, 1], got {cohort!r}."
         )
@@ -224,6 +243,8 @@ def _override(raw: dict[str, Any], override: str) -> None:
     parts = [part.strip() for part in path.split(".")]
     if not equals or len(parts) != 2 or not all(parts):
         raise ConfigError(f"--set: expected table.key=value, got {override!r}. Example: --set experiment.rounds=5")
+    if "\n" in value:
+        raise ConfigError(f"--set {path}: expected one line, got {value!r}.")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

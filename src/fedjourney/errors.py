@@ -36,5 +36,6 @@ def nearest(name: str, names: Iterable[str]) -> str:
     >>> nearest("fedagv", ["fedavg", "open_es"])
     ' Did you mean "fedavg"?'
     """
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f' Did you mean "{close[0]}"?' if close else ""
+    known = {other.casefold(): other for other in names}
+    close = difflib.get_close_matches(name.casefold(), known, n=1, cutoff=0.6)
+    return f' Did you mean "{known[close[0]]}"?' if close else ""

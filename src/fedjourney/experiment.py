@@ -5,9 +5,8 @@ load → plan (data, shards, task, strategy) → engine → serve: Flower's `Str
 
 import json
 import logging
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,19 @@ from typing import Any
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid
 
-from fedjourney import config, facts, plugins, results
-from fedjourney.client import torch_threads
+from fedjourney import config, facts, plugins, results, run_folder
 from fedjourney.config import Experiment
 from fedjourney.engines import InProcessGrid, Where
-from fedjourney.errors import Interrupted, RunError
-from fedjourney.flower import FlowerStrategy, RoundRecord, roll_call
+from fedjourney.errors import FedjourneyError, Interrupted, RunError
+from fedjourney.exchange import added, evaluation_blocks
+from fedjourney.fast import choose
+from fedjourney.flower import NOTHING, FlowerStrategy, RoundRecord, Transport
+from fedjourney.guard import torch_as_found
+from fedjourney.network import Network, roll_call
 from fedjourney.plan import Plan, plan
-from fedjourney.results import Checkpoint, Recorder, Result
-from fedjourney.seeds import seed_for
+from fedjourney.results import Recorder, Result
 from fedjourney.storage import write_atomically
+from fedjourney.tensors import Tensors
 
 Watch = Callable[[dict[str, Any]], None]
 
@@ -35,6 +37,7 @@ def run(
     *,
     data_dir: str | Path | None = None,
     watch: Watch | None = None,
+    fast: bool = False,
 ) -> Result:
     """Run an experiment from its beginning.
 
@@ -43,15 +46,20 @@ def run(
         out: the run's folder, new or empty; default `runs/<name>-<time>`.
         data_dir: root of data sets, looked at first (default: FEDJOURNEY_DATA).
         watch: called after every round with its row of `rounds.jsonl`.
+        fast: measure lanes and compilation on this machine first (see `fedjourney.fast`), and take the fastest.
 
     Raises:
-        FedjourneyError: the experiment, its data or its folder cannot be used; before any work.
+        FedjourneyError: the experiment, its data or its folder cannot be used, before any work; or, once it runs, the
+            engine or the disk fails.
     """
     built = plan(experiment, _root(data_dir))
+    if fast:
+        built = choose(built, _root(data_dir))
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = Path(out) if out is not None else _unused(Path("runs") / f"{experiment['experiment']['name']}-{stamp}")
-    create(folder, built)
-    return _compute(built, folder, _root(data_dir), watch)
+    engine, where = _engine(built, folder, _root(data_dir))
+    run_folder.create(folder, built, _root(data_dir))
+    return _compute(built, engine, folder, where, watch)
 
 
 def resume(folder: str | Path, *, data_dir: str | Path | None = None, watch: Watch | None = None) -> Result:
@@ -61,25 +69,27 @@ def resume(folder: str | Path, *, data_dir: str | Path | None = None, watch: Wat
         FedjourneyError: no run is there, or its configuration or data have changed.
     """
     folder = Path(folder)
-    if not (folder / "experiment.toml").is_file():
-        raise RunError(f"{folder}: expected a run folder with experiment.toml, found none. Name one of runs/.")
-    experiment = config.load(folder / "experiment.toml")
-    kept = json.loads((folder / "run.json").read_text()) if (folder / "run.json").is_file() else {}
-    experiment = Experiment(experiment.tables, Path(kept.get("base_dir", experiment.base_dir)))
-    return _compute(plan(experiment, _root(data_dir)), folder, _root(data_dir), watch)
+    experiment, root = run_folder.experiment_of(folder), _root(data_dir or run_folder.told(folder)["data_dir"])
+    built = plan(experiment, root)
+    engine, where = _engine(built, folder, root)
+    return _compute(built, engine, folder, where, watch)
 
 
-def _compute(built: Plan, folder: Path, data_root: Path | None, watch: Watch | None) -> Result:
-    """Compute on the engine that the experiment names."""
+def _engine(built: Plan, folder: Path, data_root: Path | None) -> tuple[Any, Where]:
+    """Return the engine that the experiment names, not yet started, and where its clients find their things."""
     where = Where(data_root, (folder / "state").resolve())
-    engine = plugins.build("engine", built.experiment["engine"], built, where)
+    return plugins.build("engine", built.experiment["engine"], built, where), where
+
+
+def _compute(built: Plan, engine: Any, folder: Path, where: Where, watch: Watch | None) -> Result:
+    """Compute on an engine."""
     try:
         if not isinstance(engine, InProcessGrid):
             engine(folder)  # a runtime of its own: it runs the server's door, which serves into `folder`
             return _reread(folder)
         with engine as grid:
             return serve(built, grid, folder, where, watch)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):  # nobody reads what `watch` prints any more
         raise Interrupted(folder) from None
 
 
@@ -87,19 +97,13 @@ def serve(built: Plan, grid: Grid, folder: Path, where: Where, watch: Watch | No
     """Coordinate all rounds over a grid, Flower's or ours; new or resumed is decided by the folder."""
     experiment = built.experiment
     timeout = experiment["experiment"]["timeout"]
-    with torch_threads(experiment["numerics"]["threads"]), _quiet_flower():
-        start = _begin(built, folder)
-        if json.loads((folder / "run.json").read_text())["finished"]:
+    with torch_as_found(experiment["numerics"]["threads"]), _quiet_flower(), run_folder.locked(folder):
+        start = run_folder.begin(built, folder)
+        if run_folder.told(folder)["finished"]:
             return _reread(folder)
         built.rounds.state = start.strategy
-        nodes = roll_call(grid, built.setting.clients, timeout)
-        ask = {
-            "experiment": experiment.text(),
-            "base-dir": str(experiment.base_dir),
-            "run": json.loads((folder / "run.json").read_text())["id"],
-        }
-        together = not isinstance(grid, InProcessGrid)
-        strategy = FlowerStrategy(built, start.params, ask, nodes, max(start.round, 0), together)
+        transport, held = _carried(built, grid, folder)
+        strategy = FlowerStrategy(built, start.params, transport, held, max(start.round, 0))
         strategy.accepted = start.accepted
         recorder = Recorder(folder, start, watch or (lambda row: None))
 
@@ -109,7 +113,7 @@ def serve(built: Plan, grid: Grid, folder: Path, where: Where, watch: Watch | No
             if round_ <= start.round:
                 return None  # resuming: this round is on disk already
             record = strategy.record if round_ else RoundRecord(0)
-            central = _central(built, strategy) if strategy.evaluates(round_) or round_ == 0 else {}
+            central = _central(built, grid, strategy.params) if strategy.evaluates(round_) or round_ == 0 else {}
             last = round_ in (0, experiment.rounds)
             recorder.commit(record, strategy.params, built.rounds.state, strategy.accepted, central, due=last)
             return None
@@ -117,18 +121,18 @@ def serve(built: Plan, grid: Grid, folder: Path, where: Where, watch: Watch | No
         try:
             strategy.start(
                 grid,
-                strategy.arrays(),
+                NOTHING,
                 num_rounds=experiment.rounds - max(start.round, 0),
                 timeout=timeout,
                 evaluate_fn=commit,
             )
-        except KeyboardInterrupt:
-            if recorder.last.round >= 0:
+        except BaseException as error:
+            if recorder.last.round >= 0 and not isinstance(error, FedjourneyError):
                 recorder.save()
             raise
         finally:
             recorder.close()
-    return _finish(built, recorder)
+        return _finish(built, recorder)
 
 
 def serve_app(grid: Grid, context: Context) -> None:
@@ -137,81 +141,44 @@ def serve_app(grid: Grid, context: Context) -> None:
     overrides = [part.strip() for part in str(said.get("set", "")).split(";") if part.strip()]
     folder = Path(str(said["run"]))
     if (folder / "experiment.toml").is_file():
-        experiment = config.load(folder / "experiment.toml")
-        kept = json.loads((folder / "run.json").read_text())
-        experiment = Experiment(experiment.tables, Path(kept["base_dir"]))
-        built = plan(experiment)
+        built = plan(run_folder.experiment_of(folder))
     else:
         built = plan(config.load(str(said["experiment"]), overrides))
-        create(folder, built)
+        run_folder.create(folder, built)
     serve(built, grid, folder, Where(None, (folder / "state").resolve()))
 
 
-def create(folder: Path, built: Plan) -> None:
-    """Make a run folder: the resolved experiment, who holds what, versions.
-
-    Raises:
-        RunError: the folder is used already, or cannot be written.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(
-            f"{folder}: expected a new or empty folder, got one in use. "
-            f"Choose another --out, or go on with `fedjourney resume {folder}`."
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "partition.json", json.dumps(facts.holdings(built)).encode())
-        write_atomically(folder / "run.json", json.dumps(facts.of_run(built), indent=1).encode())
-        write_atomically(folder / "experiment.toml", built.experiment.text().encode())
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise RunError(
-            f"{folder}: cannot be written ({error.strerror}). Make room or make it writable, or choose another --out."
-        ) from None
-
-
-def _begin(built: Plan, folder: Path) -> Checkpoint:
-    """Return where to start: fresh parameters (round -1), or the checkpoint, if it belongs to this experiment."""
-    bits = json.loads(json.dumps(built.experiment.bits()))
-    path = folder / results.CHECKPOINT
-    if not path.exists():
-        fresh = built.task.init(seed_for(built.experiment.seed, "model"))
-        return Checkpoint(-1, fresh, {}, bits=bits, fingerprint=built.dataset.fingerprint)
-    found = Checkpoint.read(path)
-    changed = _differences(found.bits, bits)
-    if found.fingerprint != built.dataset.fingerprint:
-        changed.append(f"data: {found.fingerprint[:12]}… then, {built.dataset.fingerprint[:12]}… now")
-    if changed:
-        raise RunError(
-            f"{folder}: cannot be resumed, it has changed since it began:\n  " + "\n  ".join(changed) + "\n"
-            "Change it back, or start a new run."
-        )
-    return found
-
-
-def _differences(then: dict[str, Any], now: dict[str, Any], at: str = "") -> list[str]:
-    found = []
-    for key in sorted({*then, *now}):
-        old, new = then.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += _differences(old, new, f"{at}{key}.")
-        elif old != new:
-            found.append(f"{at}{key}: {old!r} then, {new!r} now")
-    return found
-
-
-def _central(built: Plan, strategy: FlowerStrategy) -> dict[str, dict[str, float]]:
-    """Return metrics of the delivered model on validation and test."""
-    model = built.rounds.model(strategy.params)
-    return {
-        split: built.task.summary(built.task.evaluate(model, examples))
-        for split, examples in (("validation", built.dataset.validation), ("test", built.dataset.test))
-        if len(examples)
+def _carried(built: Plan, grid: Grid, folder: Path) -> tuple[Transport, Container[int]]:
+    """Return how exchanges travel on this grid, and which clients it holds."""
+    if isinstance(grid, InProcessGrid):
+        return grid, range(len(built.shards))
+    nodes = roll_call(grid, len(built.shards), built.experiment["experiment"]["timeout"])
+    run = {
+        "experiment": built.experiment.text(),
+        "base-dir": str(built.experiment.base_dir),
+        "run": run_folder.told(folder)["id"],
     }
+    return Network(built, nodes, run), nodes
+
+
+def _central(built: Plan, grid: Grid, params: Tensors) -> dict[str, dict[str, float]]:
+    """Return metrics of the delivered model on validation and test; on the engine's workers, where it has them."""
+    model, found = built.rounds.model(params), {}
+    for split in ("validation", "test"):
+        examples = getattr(built.dataset, split)
+        if len(examples) == 0:
+            continue
+        if isinstance(grid, InProcessGrid):
+            sums = grid.score(model, split)
+        else:
+            blocks = evaluation_blocks(len(examples))
+            sums = added(built.task.evaluate(model, examples.cut(rows)) for rows in blocks)
+        found[split] = built.task.summary(sums)
+    return found
 
 
 def _finish(built: Plan, recorder: Recorder) -> Result:
-    """Close the books: Parquet, digest, report."""
+    """Close the books: Parquet, model, report, and at last the mark that the run is finished."""
     from fedjourney.report import write_report
 
     folder, last = recorder.folder, recorder.last
@@ -223,30 +190,42 @@ def _finish(built: Plan, recorder: Recorder) -> Result:
         write_atomically(folder / "model.safetensors", save({n: t.contiguous() for n, t in model.items()}))
         rounds = facts.rounds(folder)
         found = results.digest(model, last.chain)
-        summary = facts.summary(folder, rounds, found, last.seconds)
-        kept = json.loads((folder / "run.json").read_text())
-        kept |= {"digest": found, "seconds": last.seconds, "finished": True, "summary": summary}
-        write_atomically(folder / "run.json", json.dumps(kept, indent=1).encode())
-        write_report([folder])
-        (folder / "clients.jsonl").unlink()
+        summary = results.valid_json(facts.summary(folder, rounds, found, last.seconds))
+        kept = run_folder.told(folder) | {"digest": found, "seconds": last.seconds, "summary": summary}
+        for finished in (False, True):
+            write_atomically(folder / "run.json", json.dumps(kept | {"finished": finished}, indent=1).encode())
+            if not finished:
+                write_report([folder])
+        (folder / "clients.jsonl").unlink(missing_ok=True)
     return Result(folder, found, rounds, model, summary)
 
 
 def _reread(folder: Path) -> Result:
-    """Return the result of a run that has ended."""
+    """Return the result of a run that has ended.
+
+    Raises:
+        RunError: something of it is missing or damaged.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    kept = json.loads((folder / "run.json").read_text())
-    return Result(
-        folder, kept["digest"], facts.rounds(folder), load_file(folder / "model.safetensors"), kept["summary"]
-    )
+    from fedjourney.report import write_report
+
+    kept, model = run_folder.told(folder), folder / "model.safetensors"
+    try:
+        if not (folder / "report.html").exists():
+            write_report([folder])
+        return Result(folder, kept["digest"], facts.rounds(folder), load_file(model), kept["summary"])
+    except (OSError, KeyError, SafetensorError) as error:
+        raise RunError(f"{folder}: the finished run is damaged ({error}). Restore it, or run it anew.") from None
 
 
 def _root(data_dir: str | Path | None) -> Path | None:
     if data_dir is None:
         return None
     if not Path(data_dir).is_dir():
-        raise RunError(f"--data-dir {data_dir}: expected a folder, found none.")
+        found = "a file" if Path(data_dir).exists() else "none"
+        raise RunError(f"--data-dir {data_dir}: expected a folder, found {found}.")
     return Path(data_dir).resolve()
 
 

@@ -11,12 +11,20 @@ import flwr
 import torch
 
 import fedjourney
+from fedjourney.errors import RunError
+from fedjourney.partitions import Cuts
 from fedjourney.plan import Plan
 
 
 def rounds(folder: Path) -> list[dict[str, Any]]:
     """Return the rows of `rounds.jsonl`."""
-    return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+    path, found = folder / "rounds.jsonl", []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            raise RunError(f"{path}:{number}: expected an object, got {line[:40]!r} ({error}). Restore it.") from None
+    return found
 
 
 def summary(folder: Path, rounds: list[dict[str, Any]], found: str, seconds: float) -> dict[str, Any]:
@@ -94,17 +102,22 @@ def of_run(built: Plan) -> dict[str, Any]:
 
 
 def holdings(built: Plan) -> dict[str, Any]:
-    """Return who holds what: sizes, and counts per class where the target is a class."""
+    """Return who holds what: sizes, and counts per class where the target is a class.
+
+    Of clients that are made when they are asked for, the first thousand stand for all.
+    """
     target = next(iter(built.dataset.train.y.values()))
+    dealt = isinstance(built.shards, Cuts)
+    told = [built.shards[client] for client in range(len(built.shards) if dealt else min(len(built.shards), 1000))]
     counts = None
-    if target.dim() == 1 and built.dataset.classes <= 1000 and len(built.shards) <= 10_000:
+    if target.dim() == 1 and built.dataset.classes <= 1000 and len(told) <= 10_000:
         counts = [
-            torch.bincount(target[torch.from_numpy(rows)], minlength=built.dataset.classes).tolist()
-            for rows in built.shards
+            torch.bincount(target[torch.from_numpy(rows)], minlength=built.dataset.classes).tolist() for rows in told
         ]
     return {
         "clients": len(built.shards),
-        "sizes": [len(rows) for rows in built.shards],
+        "unseen": built.shards.unseen,  # the last ones; they never train
+        "sizes": [len(rows) for rows in told],
         "classes": [str(number) for number in range(built.dataset.classes)] if counts else None,
         "counts": counts,
     }

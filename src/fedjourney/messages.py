@@ -1,12 +1,14 @@
-"""Between our tensors and Flower's records: what an ask and an answer look like in a message."""
+"""Between exchanges and Flower's messages: what travels to a client machine and back."""
 
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from fedjourney.client import Answer
+from fedjourney.exchange import Answer, Exchange, Problem
 from fedjourney.tensors import Tensors
 
 
@@ -15,68 +17,94 @@ def to_arrays(tensors: Tensors) -> ArrayRecord:
     return ArrayRecord({name: Array(np.ascontiguousarray(t.detach().cpu().numpy())) for name, t in tensors.items()})
 
 
-def to_tensors(record: ArrayRecord) -> Tensors:
-    """Return Flower arrays as tensors of our own memory."""
-    return {name: torch.from_numpy(np.array(array.numpy())) for name, array in record.items()}
-
-
-def arrays_of(content: RecordDict, name: str) -> ArrayRecord:
-    """Return the array record of that name.
+def to_tensors(record: Any) -> Tensors:
+    """Return Flower arrays as tensors of our own memory.
 
     Raises:
         TypeError: it is a record of another kind.
     """
-    record = content[name]
     if not isinstance(record, ArrayRecord):
-        raise TypeError(f'expected arrays under "{name}", got {type(record).__name__}')
-    return record
+        raise TypeError(f"expected arrays, got {type(record).__name__}")
+    return {name: torch.from_numpy(np.array(array.numpy())) for name, array in record.items()}
 
 
-def write_asks(arrays: ArrayRecord, common: dict[str, Any], clients: dict[int, tuple[int, Tensors]]) -> RecordDict:
-    """Return the content of a message to one node.
+def write_exchange(exchange: Exchange, run: dict[str, Any], nodes: Mapping[int, int]) -> list[Message]:
+    """Return one message per node with the asks of all its clients.
+
+    A SuperNode starts a process for every message, so a message per client would cost seconds each. It is a list,
+    not a generator: Flower's grids go over it twice.
 
     Args:
-        arrays: what everyone receives, encoded once for all messages.
-        common: what is the same for all clients of the message.
-        clients: index -> (round of the state that counted last or -1, its own row).
+        exchange: what is asked of whom.
+        run: what a client machine must know of the run.
+        nodes: client index -> node.
     """
-    told = common | {"clients": list(clients), "state-rounds": [round_ for round_, _ in clients.values()]}
-    rows = {f"row/{index}": to_arrays(row) for index, (_, row) in clients.items() if row}
-    return RecordDict({"arrays": arrays, "config": ConfigRecord(told), **rows})
+    places: dict[int, list[int]] = {}
+    for place, client in enumerate(exchange.clients):
+        places.setdefault(nodes[client], []).append(place)
+    arrays = to_arrays(exchange.shared)  # encoded once for all nodes
+    told = run | {"round": exchange.round, "work": exchange.work}
+    messages = []
+    for node, own in places.items():
+        part = exchange.at(own)
+        rows = {f"row/{client}": to_arrays(row) for client, row in zip(part.clients, part.rows, strict=False) if row}
+        config = ConfigRecord(told | {"clients": part.clients, "state-rounds": part.states})
+        content = RecordDict({"arrays": arrays, "config": config, **rows})
+        messages.append(Message(content, dst_node_id=node, message_type=exchange.kind, group_id=str(exchange.round)))
+    return messages
 
 
-def read_asks(content: RecordDict) -> list[tuple[Tensors, dict[str, Any]]]:
-    """Return (row, ask) for each client that a message is for."""
-    told: dict[str, Any] = dict(content["config"])
-    clients, state_rounds = told.pop("clients"), told.pop("state-rounds")
-    return [
-        (
-            to_tensors(arrays_of(content, f"row/{client}")) if f"row/{client}" in content else {},
-            told | {"client": client, "state-round": state_round},
-        )
-        for client, state_round in zip(clients, state_rounds, strict=True)
-    ]
+def read_run(content: RecordDict) -> dict[str, Any]:
+    """Return what a message says of the run."""
+    return dict(cast(ConfigRecord, content["config"]))
 
 
-def write_answers(answers: dict[int, Answer]) -> RecordDict:
+def read_exchange(content: RecordDict, kind: str) -> Exchange:
+    """Return what a message asks of the clients of this node."""
+    told = read_run(content)
+    clients = list(told["clients"])
+    rows = [to_tensors(content[name]) if (name := f"row/{client}") in content else {} for client in clients]
+    category: Literal["train", "evaluate"] = "evaluate" if kind == "evaluate" else "train"
+    shared = to_tensors(content["arrays"])
+    return Exchange(category, told["round"], told["work"], shared, clients, list(told["state-rounds"]), rows)
+
+
+def write_answers(answers: Iterable[Answer]) -> RecordDict:
     """Return the content of a reply: the answer of each client of a message."""
     records: dict[str, Any] = {}
-    for client, answer in answers.items():
-        records[f"arrays/{client}"] = to_arrays(answer.tensors)
-        records[f"metrics/{client}"] = MetricRecord({**answer.metrics})
-        records[f"config/{client}"] = ConfigRecord({"error": answer.error, "kept": answer.kept})
+    for answer in answers:
+        told: dict[str, Any] = {"kept": answer.kept} | (answer.problem._asdict() if answer.problem else {})
+        records[f"arrays/{answer.client}"] = to_arrays(answer.tensors)
+        records[f"metrics/{answer.client}"] = MetricRecord({**answer.metrics})
+        records[f"config/{answer.client}"] = ConfigRecord(told)
     return RecordDict(records)
 
 
-def read_answers(content: RecordDict) -> dict[int, Answer]:
-    """Return client index -> answer."""
-    found = {}
-    for name in content:
-        kind, _, client = name.partition("/")
-        if kind == "config":
-            config: dict[str, Any] = dict(content[name])
-            numbers: dict[str, Any] = dict(content[f"metrics/{client}"])
-            metrics = {key: float(value) for key, value in numbers.items()}
-            tensors = to_tensors(arrays_of(content, f"arrays/{client}"))
-            found[int(client)] = Answer(tensors, metrics, str(config["error"]), bool(config["kept"]))
+def read_answers(reply: Message, asked: Iterable[int]) -> dict[int, Answer]:
+    """Return client index -> answer for those of `asked` that the reply speaks of.
+
+    A reply comes over a network: one without the right form costs that client's reply, nothing more.
+    """
+    if not reply.has_content():
+        reason = f"the node could not answer: {reply.error.reason}"
+        return {client: Answer(client, problem=Problem("failed", "node", reason)) for client in asked}
+    content, found = reply.content, {}
+    for client in asked:
+        if f"config/{client}" not in content:
+            continue
+        try:
+            found[client] = _answer(content, client)
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            found[client] = Answer(client, problem=Problem("malformed", "reply", said))
     return found
+
+
+def _answer(content: RecordDict, client: int) -> Answer:
+    told: dict[str, Any] = dict(cast(ConfigRecord, content[f"config/{client}"]))
+    numbers: dict[str, Any] = dict(cast(MetricRecord, content[f"metrics/{client}"]))
+    answer = Answer(client, kept=bool(told["kept"]))
+    if "kind" in told:
+        return replace(answer, problem=Problem(str(told["kind"]), str(told["stage"]), str(told["message"])))
+    metrics = {name: float(value) for name, value in numbers.items()}
+    return replace(answer, tensors=to_tensors(content[f"arrays/{client}"]), metrics=metrics)

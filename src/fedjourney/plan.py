@@ -1,5 +1,6 @@
 """A plan: everything that an experiment's text says, built; the same on the server and on every client."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedjourney import config, plugins
+from fedjourney import checks, config, plugins
 from fedjourney.config import Experiment
 from fedjourney.data import Dataset, Examples, Source
 from fedjourney.errors import ConfigError, DataError
+from fedjourney.partitions import Cuts, Shards
 from fedjourney.seeds import permutation, seed_for
 from fedjourney.storage import cache_dir, data_dir
 from fedjourney.strategies import Rounds, Setting
 from fedjourney.tasks import Task, signature_of
+from fedjourney.tensors import Tensors
 from fedjourney.transforms import Transform
 from fedjourney.updates import LocalUpdate, Work
 
@@ -26,7 +29,7 @@ class Plan:
     Attributes:
         experiment: the checked experiment.
         dataset: decoded and split.
-        shards: for each client the rows of `dataset.train` it holds.
+        shards: for each client the rows of `dataset.train` it holds; those that never train come last.
         task: loss, batches, metrics.
         rounds: the strategy.
         halves: its client halves by name.
@@ -36,16 +39,27 @@ class Plan:
 
     experiment: Experiment
     dataset: Dataset
-    shards: list[np.ndarray]
+    shards: Shards
     task: Task
     rounds: Rounds
     halves: dict[str, LocalUpdate | Work]
     transforms: list[Transform]
     setting: Setting
 
+    @property
+    def personal(self) -> Callable[[Tensors, Tensors], Tensors] | None:
+        """How a client's own model comes from the shared one and its state, where the strategy has such models."""
+        return getattr(self.halves.get("train"), "personal", None)
+
     def shard(self, index: int) -> tuple[Examples, Examples]:
-        """Return (train, held-out) examples of one client; the held-out share is drawn class by class."""
+        """Return (train, held-out) examples of one client; the held-out share is drawn class by class.
+
+        A client that never trains holds out everything.
+        """
         rows = self.shards[index]
+        if index >= self.setting.clients:
+            whole = torch.from_numpy(rows)
+            return self.dataset.train.take(whole[:0]), self.dataset.train.take(whole)
         share = self.experiment["experiment"]["holdout"]
         count = min(round(share * len(rows)), len(rows) - 1)  # one example at least is trained on
         held = np.zeros(len(rows), dtype=bool)
@@ -59,28 +73,43 @@ class Plan:
         return self.dataset.train.take(train), self.dataset.train.take(own)
 
 
-def plan(experiment: Experiment, data_root: Path | None = None) -> Plan:
+def plan(experiment: Experiment, data_root: Path | None = None, given: tuple[Dataset, Shards] | None = None) -> Plan:
     """Build an experiment (see `_plan`); messages begin with the experiment's file."""
     try:
-        return _plan(experiment, data_root)
+        built = _plan(experiment, given or held(experiment, data_root))
+        if given is None:
+            checks.check_fit(experiment, built.task, lambda: built.shard(0)[0])
+        return built
     except (ConfigError, DataError) as error:
         raise type(error)(f"{experiment.where}{error}") from None
 
 
-def _plan(experiment: Experiment, data_root: Path | None) -> Plan:
-    """Build data, shards, model, task and strategy; everything that can be wrong is found here.
+def held(experiment: Experiment, data_root: Path | None) -> tuple[Dataset, Shards]:
+    """Return the data set, and who holds what.
 
     Raises:
-        ConfigError: the parts do not fit together.
+        ConfigError: it cannot be dealt as asked.
         DataError: the data cannot be had.
     """
     seed = experiment.seed
     source = Source(data_root or data_dir(), cache_dir(), seed_for(seed, "data"), experiment.base_dir)
-    dataset: Dataset = plugins.build("data", experiment["data"], source)
-    shards = plugins.build(
-        "partition", experiment["partition"], dataset.columns, len(dataset.train), seed_for(seed, "partition")
-    )
-    setting = Setting(seed, len(shards), config.cohort_size(experiment, len(shards)))
+    dataset = _expected("data", experiment, plugins.build("data", experiment["data"], source), Dataset)
+    checks.check_data(dataset)
+    count = len(dataset.train)
+    shards = plugins.build("partition", experiment["partition"], dataset.columns, count, seed_for(seed, "partition"))
+    checks.check_shards(experiment["partition"]["name"], shards, count)
+    return dataset, Cuts.of(shards) if isinstance(shards, list) else shards
+
+
+def _plan(experiment: Experiment, given: tuple[Dataset, Shards]) -> Plan:
+    """Build model, task and strategy over data and shards; everything that can be wrong is found here.
+
+    Raises:
+        ConfigError: the parts do not fit together.
+    """
+    seed, (dataset, shards) = experiment.seed, given
+    clients = len(shards) - shards.unseen
+    setting = Setting(seed, clients, config.cohort_size(experiment, clients))
     signature = signature_of(dataset)
     dtype = getattr(torch, experiment["numerics"]["dtype"])
 
@@ -93,7 +122,7 @@ def _plan(experiment: Experiment, data_root: Path | None) -> Plan:
     if rounds.uses_update:
         update = _expected("update", experiment, plugins.build("update", experiment["update"], task), LocalUpdate)
     transforms = [plugins.build("transform", table) for table in experiment["transform"]]
-    if transforms and not rounds.uses_update:
+    if transforms and not any(name.startswith("update/") for name in rounds.like(task.init(0))):
         raise ConfigError(
             f'[[transform]] acts on updates, but strategy "{experiment["strategy"]["name"]}" sends none. '
             "Remove [[transform]]."

@@ -8,6 +8,7 @@ by us; what it takes by keyword is an option, checked with pydantic in strict mo
 import ast
 import importlib
 import inspect
+import traceback
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -59,9 +60,9 @@ def load(kind: str, name: str, where: str = "") -> Callable[..., Any]:
         module_name, _, attribute = name.partition(":")
         try:
             found = getattr(importlib.import_module(module_name), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
+        except (Exception, SystemExit) as error:  # a module can do anything while it is imported
             raise ConfigError(
-                f'{place}name: expected an importable "module:Name", got "{name}" ({error}). '
+                f'{place}name: expected an importable "module:Name", got "{name}" ({type(error).__name__}: {error}). '
                 "Install its package, or put its folder on PYTHONPATH."
             ) from None
         if not callable(found):
@@ -95,7 +96,12 @@ def resolve(kind: str, table: Mapping[str, Any], where: str = "") -> dict[str, A
             f"There are: {', '.join(names(kind))}."
         )
     options = {key: value for key, value in table.items() if key != "name"}
-    parameters = _options(load(kind, name, where))
+    try:
+        parameters = _options(load(kind, name, where))
+    except (TypeError, ValueError, NameError) as error:
+        raise ConfigError(
+            f'{where}[{kind}] name: expected a plug-in with annotated keyword options, got "{name}" ({error}).'
+        ) from None
     checked = check_fields({k: (p.annotation, p.default) for k, p in parameters.items()}, options, f"{where}[{kind}]")
     return {"name": name, **checked}
 
@@ -108,16 +114,17 @@ def build(kind: str, table: Mapping[str, Any], *injected: Any) -> Any:
     """
     options = {key: value for key, value in table.items() if key != "name"}
     plugin = load(kind, table["name"])
-    if ":" not in table["name"]:
-        return plugin(*injected, **options)
     try:
         return plugin(*injected, **options)
     except FedjourneyError:
         raise
-    except Exception as error:  # foreign code can raise anything, and its name came from the user's file
+    except Exception as error:  # what the user wrote can make a plug-in raise anything, and a foreign one more
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        said = str(error).partition("\n")[0]
+        hint = f" What plug-ins take: src/fedjourney/{KINDS[kind]}/__init__.py." if ":" in table["name"] else ""
         raise ConfigError(
-            f'[{kind}] name: "{table["name"]}" could not be built ({type(error).__name__}: {error}). '
-            f"A {kind} takes what src/fedjourney/{KINDS[kind]}/__init__.py says."
+            f'[{kind}] "{table["name"]}" cannot be made of these options '
+            f"({type(error).__name__}: {said}; {Path(frame.filename).name}:{frame.lineno}).{hint}"
         ) from error
 
 
@@ -167,7 +174,8 @@ def _expectation(error: Any) -> str:
 def _options(plugin: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Return the keyword-only parameters of a plug-in, annotations evaluated."""
     signature = inspect.signature(plugin, eval_str=True)
-    return {k: p for k, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    found = {k: p for k, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    return {k: p.replace(annotation=Any) if p.annotation is p.empty else p for k, p in found.items()}
 
 
 def _matches(attribute: str, name: str) -> bool:

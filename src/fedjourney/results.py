@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import struct
 import time
@@ -62,6 +63,7 @@ class Checkpoint:
 
         plain = {key: value for key, value in self.__dict__.items() if key not in ("params", "strategy")}
         plain |= {"params": list(self.params), "strategy": list(self.strategy)}
+        plain["sum"] = self._sum()
         tensors = {f"params/{n}": t.contiguous() for n, t in self.params.items()}
         tensors |= {f"strategy/{n}": t.contiguous() for n, t in self.strategy.items()}
         return save(tensors, metadata={"state": json.dumps(plain)})
@@ -76,10 +78,29 @@ class Checkpoint:
                 plain = json.loads(file.metadata()["state"])
                 plain["params"] = {n: file.get_tensor(f"params/{n}").clone() for n in plain["params"]}
                 plain["strategy"] = {n: file.get_tensor(f"strategy/{n}").clone() for n in plain["strategy"]}
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise RunError(f"{path}: not a checkpoint of ours ({error}). Start the run anew.") from None
-        plain["accepted"] = {int(client): round_ for client, round_ in plain["accepted"].items()}
-        return cls(**plain)
+            plain["accepted"] = {int(client): round_ for client, round_ in plain["accepted"].items()}
+            kept = plain.pop("sum")
+            found = cls(**plain)
+            if found._sum() != kept:
+                raise ValueError("its sum does not fit its contents")
+        except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
+            raise RunError(f"{path}: expected a checkpoint of ours, got another file ({error}). Restore it.") from None
+        return found
+
+    def _sum(self) -> str:
+        """Return sha256 over everything that a resume goes on with."""
+        plain = [
+            self.round,
+            sorted(self.accepted.items()),
+            self.chain,
+            self.rounds_bytes,
+            self.clients_bytes,
+            self.bits,
+        ]
+        state = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+        digest_update(state, self.params)
+        digest_update(state, self.strategy)
+        return state.hexdigest()
 
 
 @contextmanager
@@ -112,9 +133,10 @@ class Recorder:
     @staticmethod
     def _cut(path: Path, size: int) -> Any:
         """Open for appending, after cutting off what came later than the checkpoint."""
+        held = path.stat().st_size if path.exists() else 0
+        if held < size:
+            raise RunError(f"{path}: expected at least {size} bytes, got {held}: records are missing. Restore it.")
         file = path.open("ab", buffering=0)  # nothing is left to flush when the disk is full
-        if file.tell() < size:
-            raise RunError(f"{path}: expected at least {size} bytes, got {file.tell()}: records are missing.")
         file.truncate(size)
         file.seek(size)
         return file
@@ -130,8 +152,8 @@ class Recorder:
     ) -> None:
         """Write one round, and a checkpoint when one is due."""
         now = time.monotonic()
-        row = round_row(record, central, now - self._began)
-        lines = "".join(json.dumps(line) + "\n" for line in client_rows(record))
+        row = valid_json(round_row(record, central, now - self._began))
+        lines = "".join(json.dumps(valid_json(line)) + "\n" for line in client_rows(record))
         with writing(self.folder):
             for file, text in ((self._rounds, json.dumps(row) + "\n"), (self._clients, lines)):
                 if file.write(text.encode()) != len(text.encode()):
@@ -169,35 +191,52 @@ class Recorder:
 
 def round_row(record: RoundRecord, central: dict[str, dict[str, float]], seconds: float) -> dict[str, Any]:
     """Return a round as it stands in `rounds.jsonl`."""
-    weights = record.metrics.get("num-examples", [])
-    train = {
-        name: sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
-        for name, values in record.metrics.items()
-        if name != "num-examples" and sum(weights) > 0 and len(values) == len(weights)
-    }
     row: dict[str, Any] = {
         "round": record.round,
         "test": central.get("test", {}),
         "validation": central.get("validation", {}),
-        "train": train,
+        "train": _mean(record.metrics),
     }
-    if record.evaluation:
-        row["evaluation"] = {
-            name: spread(values, lower_is_better=name in ("loss", "perplexity"))
-            for name, values in record.evaluation.items()
-            if name != "num-examples"
-        }
+    if record.further:
+        row["further"] = {work: _mean(metrics) for work, metrics in record.further.items()}
+    for group, metrics in (("evaluation", record.evaluation), ("unseen", record.unseen)):
+        if metrics:
+            row[group] = {
+                name: spread(values, lower_is_better=name.rpartition("/")[2] in ("loss", "perplexity"))
+                for name, values in metrics.items()
+                if name != "num-examples"
+            }
     return row | {
         "clients": {
             "asked": len(record.asked),
             "answered": len(record.accepted),
             "failed": [asdict(failure) for failure in record.failures],
             "counted": record.counted,
+            **({"reason": record.reason} if record.reason else {}),
         },
         "bytes_up": record.bytes_up,
         "bytes_down": record.bytes_down,
         "seconds": round(seconds, 6),
     }
+
+
+def _mean(metrics: dict[str, list[float]]) -> dict[str, float]:
+    """Return each metric's mean over the clients that sent it, weighted by their numbers of examples."""
+    found, weights = {}, metrics.get("num-examples", [])
+    for name, values in metrics.items():
+        pairs = [(w, v) for w, v in zip(weights, values, strict=True) if v == v]
+        if name != "num-examples" and pairs:
+            found[name] = sum(w * v for w, v in pairs) / sum(w for w, _ in pairs)
+    return found
+
+
+def valid_json(value: Any) -> Any:
+    """Return a value with null for every number that JSON does not know (NaN, infinity)."""
+    if isinstance(value, dict):
+        return {key: valid_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [valid_json(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def spread(values: list[float], lower_is_better: bool = False) -> dict[str, float]:
@@ -215,7 +254,7 @@ def client_rows(record: RoundRecord) -> Iterator[dict[str, Any]]:
     for client in record.asked:
         row: dict[str, Any] = {"round": record.round, "client": client}
         if client in places:
-            numbers = {n: v[places[client]] for n, v in record.metrics.items() if len(v) == len(places)}
+            numbers = {name: values[places[client]] for name, values in record.metrics.items()}
             yield row | {"status": "answered", **numbers}
         else:
             yield row | {"status": failed[client].kind if client in failed else "lost"}
@@ -227,6 +266,9 @@ def chained(chain: str, record: RoundRecord, central: dict[str, dict[str, float]
     failed = sorted((failure.client, failure.kind) for failure in record.failures)
     state.update(json.dumps([record.round, record.asked, record.accepted, failed]).encode())
     groups: dict[str, dict[str, list[float]]] = {"train": record.metrics, "evaluation": record.evaluation}
+    if record.unseen:
+        groups["unseen"] = record.unseen
+    groups |= {f"further/{work}": metrics for work, metrics in record.further.items()}
     groups |= {split: {name: [value] for name, value in values.items()} for split, values in central.items()}
     for group in sorted(groups):
         for name in sorted(groups[group]):
@@ -250,9 +292,15 @@ def write_parquet(folder: Path) -> None:
     from pyarrow import parquet
 
     source = folder / "clients.jsonl"
-    rows = [json.loads(line) for line in source.read_text().splitlines()]
+    try:
+        rows = [json.loads(line) for line in source.read_text().splitlines()]
+    except ValueError as error:
+        raise RunError(f"{source}: expected an object a line ({error}). Restore it.") from None
     keys = list(dict.fromkeys(key for row in rows for key in row))
     table = pyarrow.table({key: [row.get(key) for row in rows] for key in keys})
     temporary = folder / ".clients.parquet.tmp"
-    parquet.write_table(table, temporary)
-    os.replace(temporary, folder / "clients.parquet")
+    try:
+        parquet.write_table(table, temporary)
+        os.replace(temporary, folder / "clients.parquet")
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,10 +39,34 @@ def cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _metric(metrics: dict[str, float]) -> str:
-    if "accuracy" in metrics:
-        return f"{metrics['accuracy']:.2%}"
-    return next((f"{name} {value:.4f}" for name, value in metrics.items()), "–")
+def _metric(metrics: dict[str, float | None]) -> str:
+    """Return the metric that matters most; what a run folder has as null was no finite number."""
+    for name, value in sorted(metrics.items(), key=lambda item: item[0] != "accuracy"):
+        if value is None:
+            return f"{name} NaN"
+        return f"{value:.2%}" if name == "accuracy" else f"{name} {value:.4f}"
+    return "–"
+
+
+def failures(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Return a line for each kind of failure, with one example, and one for the rounds that did not count."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    rows = list(rows)
+    for row in rows:
+        for failure in row["clients"]["failed"]:
+            found.setdefault((failure["kind"], failure["stage"]), []).append(failure | {"round": row["round"]})
+    lines = [
+        f"{len(some)} {'reply' if len(some) == 1 else 'replies'} did not count ({kind}, {stage}); the first, of client "
+        f"{some[0]['client']} in round {some[0]['round']}: {some[0]['message']}"
+        for (kind, stage), some in found.items()
+    ]
+    idle = [row for row in rows if not row["clients"].get("counted", True)]
+    if idle:
+        lines.append(
+            f"{len(idle)} of {len(rows) - 1} rounds kept the parameters as they were; "
+            f"round {idle[0]['round']}: {idle[0]['clients'].get('reason', 'too few replies')}"
+        )
+    return lines
 
 
 class Screen:
@@ -74,6 +98,8 @@ class Screen:
             if "accuracy" in said["test"]
             else f"\n{said['rounds']} rounds in {said['seconds']:.1f} s"
         )
+        for line in failures(result.rounds):
+            print(line)
         print(f"digest  {result.digest}")
         print(f"report  {result.folder / 'report.html'}")
 
@@ -82,6 +108,8 @@ class LiveScreen(Screen):
     """A table that grows, a progress bar and the time left."""
 
     ROWS = 15
+    NARROW = (("MB up", 80), ("MB down", 80), ("validation", 64), ("seconds", 52), ("train loss", 44))
+    """Columns that are left out where the terminal has fewer characters than that."""
 
     def __init__(self, experiment: Experiment, quiet: bool) -> None:
         super().__init__(experiment, quiet)
@@ -108,10 +136,14 @@ class LiveScreen(Screen):
 
         assert self.experiment is not None
         table = Table(title=self.experiment["experiment"]["name"], title_justify="left", expand=False)
-        for title in HEADER:
-            table.add_column(title.replace(" (asked/answered/failed)", "\nasked/answered/failed"), justify="right")
-        for line in self._rows:
-            table.add_row(*line)
+        width, height = self.live.console.size
+        hidden = {title for title, needed in self.NARROW if width < needed}
+        shown = [place for place, title in enumerate(HEADER) if title not in hidden]
+        for place in shown:
+            title = HEADER[place].replace(" (asked/answered/failed)", "\nasked/answered/failed")
+            table.add_column(title if width >= 64 else title.partition("\n")[0], justify="right", no_wrap=True)
+        for line in list(self._rows)[-max(1, height - 8) :]:  # title, heads, lines and the bar need the rest
+            table.add_row(*(line[place] for place in shown))
         total = self.experiment.rounds
         worked = self._done - self._first
         left = (time.monotonic() - self._began) / worked * (total - self._done) if worked else None
@@ -124,7 +156,7 @@ class LiveScreen(Screen):
 @contextmanager
 def screen(experiment: Experiment | None, *, quiet: bool, plain: bool) -> Iterator[Screen]:
     """Yield the screen that fits: live on a terminal, plain lines elsewhere."""
-    if quiet or plain or experiment is None or not sys.stdout.isatty():
+    if quiet or plain or experiment is None or sys.stdout is None or not sys.stdout.isatty():
         yield Screen(experiment, quiet)
         return
     shown = LiveScreen(experiment, quiet)

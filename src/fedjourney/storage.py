@@ -4,6 +4,7 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from fedjourney.tensors import Tensors
 
@@ -35,6 +36,16 @@ def write_atomically(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+class States(Protocol):
+    """Where clients keep state between rounds."""
+
+    def load(self, client: int, round: int) -> Tensors | None:
+        """Return the state kept in `round` (-1: none yet, {}), or None where it is lost."""
+
+    def save(self, client: int, round: int, state: Tensors) -> None:
+        """Keep the state of a round."""
 
 
 @dataclass

@@ -15,8 +15,21 @@ def subtract(left: Tensors, right: Tensors) -> Tensors:
 
 
 def add_scaled(left: Tensors, right: Tensors, factor: float) -> Tensors:
-    """Return left + factor * right, name by name (never through `alpha=`, see CONTRIBUTING)."""
-    return {name: left[name] + (factor * right[name]) for name in left}
+    """Return left + factor * right, name by name (never through `alpha=`, see CONTRIBUTING).
+
+    Outside of lanes all names go to torch at once: the same bits, for a third of the calls.
+    """
+    if in_lanes(left):
+        return {name: tensor + (factor * right[name]) for name, tensor in left.items()}
+    scaled = torch._foreach_mul([right[name] for name in left], factor)
+    return dict(zip(left, torch._foreach_add(list(left.values()), scaled), strict=True))
+
+
+def in_lanes(tensors: Tensors) -> bool:
+    """Return whether these are seen by `torch.func.vmap` or the compiler, which know no `_foreach` operations."""
+    if torch.compiler.is_compiling():
+        return True
+    return any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in tensors.values())
 
 
 def digest_update(state: "hashlib._Hash", tensors: Tensors) -> None:

@@ -10,6 +10,8 @@ from fedjourney.partitions import Shards
 LABELS = np.random.default_rng(0).integers(0, 10, 2000)
 COLUMNS = {"label": LABELS, "speaker": np.array([f"s{i % 37}" for i in range(2000)])}
 EVERY = {name: {} for name in plugins.names("partition")} | {"natural": {"by": "speaker"}}
+EVERY["virtual"] = {"clients": 30}
+DEALT = [name for name in EVERY if name != "virtual"]
 
 
 def draw(name: str, seed: int = 3, **options: object) -> Shards:
@@ -18,7 +20,7 @@ def draw(name: str, seed: int = 3, **options: object) -> Shards:
     return shards
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", DEALT)
 def test_disjoint_complete_ascending_reproducible(name: str) -> None:
     shards, again = draw(name), draw(name)
     rows = np.concatenate(shards)
@@ -51,6 +53,28 @@ def test_natural_owners_stay_whole() -> None:
     assert len(shards) == 37
     assert all(len(set(COLUMNS["speaker"][rows])) == 1 for rows in shards)
     assert len(draw("natural", clients=5)) == 5
+
+
+def test_natural_holds_out_whole_clients() -> None:
+    assert draw("natural").unseen == 4  # a tenth of 37
+    assert draw("natural", clients=1).unseen == 0  # somebody trains
+    assert draw("natural", unseen=0.5, clients=10).unseen == 5
+
+
+def test_virtual_clients_cost_nothing_until_drawn_and_are_the_same_whenever_they_are() -> None:
+    many = draw("virtual", clients=10**12, examples=60, classes=2)
+    assert len(many) == 10**12
+    rows = many[123_456_789_012]
+    assert np.array_equal(rows, draw("virtual", clients=10**12, examples=60, classes=2)[123_456_789_012])
+    assert len(rows) == 60
+    assert (np.diff(rows) > 0).all()
+    assert sorted(np.unique(LABELS[rows], return_counts=True)[1]) == [30, 30]
+
+
+def test_virtual_draws_are_uniform() -> None:
+    found = np.bincount(np.concatenate(list(draw("virtual", clients=1000, examples=20))), minlength=2000)
+    assert found.sum() == 20_000
+    assert ((found - 10) ** 2 / 10).sum() < 2200  # chi-squared, 1999 degrees of freedom: p = 0.001 at 2199
 
 
 @pytest.mark.parametrize(

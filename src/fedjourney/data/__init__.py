@@ -23,6 +23,10 @@ class Examples:
         """Return the number of examples n."""
         return len(next(iter(self.x.values())))
 
+    def cut(self, rows: slice) -> "Examples":
+        """Return the examples of a slice, as views."""
+        return Examples({k: v[rows] for k, v in self.x.items()}, {k: v[rows] for k, v in self.y.items()})
+
     def take(self, rows: torch.Tensor) -> "Examples":
         """Return the examples at `rows` [m], in that order."""
         return Examples({k: v[rows] for k, v in self.x.items()}, {k: v[rows] for k, v in self.y.items()})

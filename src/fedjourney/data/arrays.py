@@ -1,6 +1,7 @@
 """A person's own arrays or table."""
 
 import csv
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +33,7 @@ def arrays(
         validation: share of what is not test.
         test: share of all examples.
     """
-    file = Path(path).expanduser()
+    file = Path(os.path.expanduser(path))
     file = file if file.is_absolute() else source.base_dir / file
     where = f"[data] path {file}"
     if not file.is_file():
@@ -69,7 +70,7 @@ def _npz(file: Path, where: str, input: str, target: str) -> tuple[np.ndarray, n
 
 def _csv(file: Path, where: str, target: str) -> tuple[np.ndarray, np.ndarray]:
     try:
-        with file.open(newline="", encoding="utf-8") as stream:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
             rows = [row for row in csv.reader(stream) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{where}: expected a table as text, cannot be read ({error}).") from None
@@ -97,12 +98,15 @@ def _check(where: str, x: np.ndarray, y: np.ndarray) -> None:
     for name, array in (("inputs", x), ("labels", y)):
         if array.dtype.kind not in "biuf":
             raise DataError(f"{where}: expected {name} of numbers, got {array.dtype}.")
-    if y.ndim != 1 or len(x) != len(y):
+    if y.ndim != 1 or x.ndim == 0 or len(x) != len(y):
         raise DataError(
             f"{where}: expected one label per input, got inputs {list(x.shape)} and labels {list(y.shape)}."
         )
+    if x.size == 0:
+        raise DataError(f"{where}: expected inputs of at least one number, got shape {list(x.shape)}.")
     bad = ~np.isfinite(x.reshape(len(x), -1)).all(axis=1) if len(x) else np.zeros(0, dtype=bool)
     if bad.any():
         raise DataError(f"{where}: expected finite inputs, got NaN or infinity in row {int(np.argmax(bad))}.")
-    if not np.array_equal(y, np.floor(y)):
-        raise DataError(f"{where}: expected whole numbers as label (0, 1, 2, …), got {y[y != np.floor(y)][0]}.")
+    odd = ~np.isfinite(y) | (y != np.floor(y))
+    if odd.any():
+        raise DataError(f"{where}: expected whole numbers as label (0, 1, 2, …), got {y[odd][0]}.")

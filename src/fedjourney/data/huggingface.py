@@ -74,10 +74,14 @@ def huggingface(
         extra = {
             name: np.array(train[name].to_pylist())
             for name in train.column_names
-            if name not in (column, label) and str(train.schema.field(name).type) in ("string", "int64", "int32")
+            if name not in (column, label)
+            and train[name].null_count == 0
+            and str(train.schema.field(name).type) in ("string", "int64", "int32")
         }
         own: Any = test
         if "test" in found:
+            for wanted, option in ((column, "input"), (label, "target")):
+                _column(found["test"], wanted, f"{set}, test", option)
             own = ({"image": _images(found["test"][column], mean, deviation, set)}, _labels(found["test"], label, set))
         return labelled(set, {"image": x}, y, extra, source.seed, validation, own)
 
@@ -86,6 +90,8 @@ def huggingface(
 
 def _local(source: Source, name: str) -> dict[str, list[Path]] | None:
     """Return split -> parquet files, or None where no folder of that name is at hand."""
+    if not name:
+        raise DataError("[data] set: expected a data set's name or folder, got an empty text.")
     for root in (source.data_dir, source.base_dir, Path("/")):
         folder = root / name if root is not None and (root != Path("/") or Path(name).is_absolute()) else None
         if folder is None or not folder.is_dir():
@@ -111,6 +117,10 @@ def _read(paths: list[Path]) -> Any:
             tables.append(parquet.read_table(path))
         except (OSError, pyarrow.ArrowException) as error:
             raise DataError(f"{path}: expected a parquet file, cannot be read ({error}).") from None
+        if tables[-1].schema.names != tables[0].schema.names or tables[-1].schema.types != tables[0].schema.types:
+            raise DataError(
+                f"{path}: expected the columns of {paths[0].name}, got {', '.join(tables[-1].schema.names)}."
+            )
     return pyarrow.concat_tables(tables)
 
 
@@ -173,6 +183,10 @@ def _images(column: Any, mean: float, deviation: float, where: str) -> np.ndarra
             pixels = np.asarray(Image.open(io.BytesIO(cell["bytes"])))
         except (UnidentifiedImageError, OSError, TypeError, KeyError) as error:
             raise DataError(f'set "{where}" row {number}: expected an image, cannot be decoded ({error}).') from None
+        if pixels.dtype != np.uint8:
+            raise DataError(
+                f'set "{where}" row {number}: expected an image of 8 bits a pixel, got {pixels.dtype}. Convert it.'
+            )
         if rows is None:
             rows = np.empty((len(column), *pixels.shape), dtype=np.uint8)
         if pixels.shape != rows.shape[1:]:

@@ -49,7 +49,7 @@ def flower(
     data = {} if where.data_root is None else {"FEDJOURNEY_DATA": str(where.data_root)}
 
     def compute(folder: Path) -> None:
-        superlink = Deployment(nodes, data) if deployed else _Simulation(nodes, data)
+        superlink = Deployment(nodes, data) if deployed else Simulation(nodes, data)
         with superlink:
             superlink.run(folder / "experiment.toml", folder, timeout=timeout)
 
@@ -71,7 +71,7 @@ def run_simulation(
     Raises:
         RunError: it did not finish well or in time; the message ends with the run's log.
     """
-    with _Simulation(nodes) as superlink:
+    with Simulation(nodes) as superlink:
         superlink.run(experiment_file, run, overrides=overrides, timeout=timeout)
 
 
@@ -81,8 +81,8 @@ class _SuperLink:
     options: Sequence[str] = ()  # of flower-superlink
     federation = ""  # settings of the federation, as `flwr run` takes them
 
-    def __init__(self, nodes: int, environment: Mapping[str, str] | None = None) -> None:
-        self.nodes, self.environment = nodes, environment or {}
+    def __init__(self, nodes: int, environment: Mapping[str, str] | None = None, app: Path | None = None) -> None:
+        self.nodes, self.environment, self.own = nodes, environment or {}, app
 
     def __enter__(self) -> Self:
         self.home = Path(tempfile.mkdtemp(prefix="fedjourney-"))
@@ -90,7 +90,7 @@ class _SuperLink:
         reaper = [sys.executable, "-I", _reaper.__file__, str(self.home), str(self.home)]
         self.reaper = subprocess.Popen(reaper, stdin=subprocess.PIPE, text=True)
         try:
-            self.app = assemble(self.home / "app")
+            self.app = self.own or assemble(self.home / "app")
             self.port = self._serve("superlink", "flower-superlink", "--insecure", NO_INSTALL, *self.options)
             connection = {"address": f"127.0.0.1:{self.port}", "insecure": True}
             _write(self.home / "config.toml", {"superlink": {"default": "here", "here": connection}})
@@ -117,20 +117,24 @@ class _SuperLink:
         for override in overrides:
             if ";" in override:
                 raise ConfigError(f'--set {override}: expected no ";" on Flower. Write it into the file.')
-        config = self.home / "run.toml"
         paths = {"experiment": str(experiment_file.resolve()), "run": str(run.resolve())}
-        _write(config, {**paths, "set": ";".join(overrides)})
-        command = ["flwr", "run", str(self.app), "here", "--stream", "--run-config", str(config)]
+        self.submit({**paths, "set": ";".join(overrides)}, str(run), timeout)
+
+    def submit(self, config: Mapping[str, object], what: str, timeout: float = 3600.0) -> None:
+        """Submit the app with this run config and wait for its end; errors as in `run_simulation`, about `what`."""
+        file = self.home / "run.toml"
+        _write(file, config)
+        command = ["flwr", "run", str(self.app), "here", "--stream", "--run-config", str(file)]
         deadline = time.monotonic() + timeout
         flwr = self._spawn("run", [*command, *(["--federation-config", self.federation] if self.federation else [])])
         while flwr.poll() is None:
             self._check_alive()
             if time.monotonic() > deadline:
-                raise RunError(f"{run}: did not finish within {timeout:g} s on Flower.\n{self._logs()}")
+                raise RunError(f"{what}: did not finish within {timeout:g} s on Flower.\n{self._logs()}")
             time.sleep(0.05)
         status = self._status()
         if flwr.returncode != 0 or status != "finished:completed":
-            raise RunError(f'{run}: Flower says "{status}", expected "finished:completed".\n{self._logs()}')
+            raise RunError(f'{what}: Flower says "{status}", expected "finished:completed".\n{self._logs()}')
 
     def _start_nodes(self) -> None:
         """Start SuperNodes, if this federation has any of its own."""
@@ -214,14 +218,29 @@ class _SuperLink:
             raise RunError("Flower's processes could not be ended; see the message above for their pids.")
 
 
-class _Simulation(_SuperLink):
-    """A SuperLink that simulates its SuperNodes on Ray."""
+class Simulation(_SuperLink):
+    """A SuperLink that simulates its SuperNodes on Ray.
+
+    Args:
+        nodes: number of SuperNodes.
+        environment: variables added to that of all processes.
+        app: folder of a Flower app; None: ours.
+        processors: that Ray may use, one for each client; None: all.
+    """
 
     options = ("--simulation",)
 
-    def __init__(self, nodes: int, environment: Mapping[str, str] | None = None) -> None:
-        super().__init__(nodes, environment)
+    def __init__(
+        self,
+        nodes: int,
+        environment: Mapping[str, str] | None = None,
+        app: Path | None = None,
+        processors: int | None = None,
+    ) -> None:
+        super().__init__(nodes, environment, app)
         self.federation = f"num-supernodes={nodes} client-resources-num-cpus=1"
+        if processors is not None:
+            self.federation += f" init-args-num-cpus={processors}"
 
 
 class Deployment(_SuperLink):

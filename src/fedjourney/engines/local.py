@@ -1,208 +1,165 @@
-"""Worker processes on this machine."""
+"""Worker processes on this machine: data, parameters and folded blocks in shared memory, control over pipes."""
 
 import os
-import secrets
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
-from multiprocessing.connection import Connection, Listener, wait
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 
 from annotated_types import Ge, Le
-from flwr.app import ArrayRecord, Message, RecordDict
 
-from fedjourney import messages as records
-from fedjourney.client import Answer
 from fedjourney.engines import InProcessGrid, Where
+from fedjourney.engines._arena import Arena
+from fedjourney.engines._pool import Job, Pool
+from fedjourney.engines._shared import flattened
+from fedjourney.engines._worker import NOBODY
 from fedjourney.errors import RunError
+from fedjourney.exchange import Answer, Block, Exchange, Problem, added, evaluation_blocks, forms
 from fedjourney.plan import Plan
+from fedjourney.strategies import Accumulator
+from fedjourney.tensors import Tensors
 
-START_SECONDS = 120.0
 TRIES = 2  # a client that took a worker down with it twice is not tried again
 
 
-class _Worker:
-    """One process and its connection; `job` is what it computes now."""
+@dataclass
+class _BlockJob(Job):
+    """One block of an exchange; a client that ends its worker twice is left out."""
 
-    def __init__(self, first: dict[str, Any]) -> None:
-        key = secrets.token_bytes(32)
-        self._folder = tempfile.TemporaryDirectory(prefix="fedjourney-")
-        pipe = sys.platform == "win32"
-        address = rf"\\.\pipe\fedjourney-{secrets.token_hex(8)}" if pipe else str(Path(self._folder.name) / "s")
-        self._listener = Listener(address, authkey=key)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "fedjourney.engines._worker"],
-            stdin=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the parent, which then ends its workers
-            env=os.environ | {"OMP_NUM_THREADS": str(first["threads"]), "MKL_NUM_THREADS": str(first["threads"])},
-        )
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{address}\n{key.hex()}\n".encode())
-        self.process.stdin.flush()
-        self._first: dict[str, Any] = first
-        self._connection: Connection | None = None
-        self.job: int | None = None
-        self.shared: ArrayRecord | None = None
+    exchange: Exchange
+    deaths: Counter[int] = field(default_factory=Counter)
+    alone: bool = False
 
-    @property
-    def connection(self) -> "Connection":
-        """The connection, accepted on first use: the process starts while others work."""
-        if self._connection is None:
-            self._connection = self._accept()
-            self._connection.send(self._first)
-        return self._connection
+    def message(self, slot: int) -> tuple[Any, ...]:
+        """Return what a worker is told, without the clients that are left out."""
+        part = self.exchange.at(i for i, client in enumerate(self.exchange.clients) if self.deaths[client] < TRIES)
+        return "block", slot, self.alone, part.clients, part.states, part.rows
 
-    def _accept(self) -> "Connection":
-        found: list[Any] = []
-        thread = threading.Thread(target=lambda: found.append(self._listener.accept()), daemon=True)
-        thread.start()
-        deadline = time.monotonic() + START_SECONDS
-        while thread.is_alive() and time.monotonic() < deadline and self.process.poll() is None:
-            thread.join(0.05)
-        thread.join(0.2)
-        if not found:
+    def died(self, client: int) -> None:
+        """Note where a worker died; from now on clients are computed alone, so that it is known whose fault it is."""
+        self.deaths[client] += 1
+        self.alone = True
+        if client == NOBODY and self.deaths[NOBODY] > TRIES:
+            raise RunError("worker processes end by themselves between two clients. Try --engine serial.")
+
+    def read(self, result: Any, arena: Arena, copy: bool) -> Block:
+        """Return the block, with those left out in their places."""
+        answers, sums, each = result
+        for answer, placed in zip(answers, each, strict=True):
+            answer.tensors = {name: tensor.clone() for name, tensor in arena.read(placed).items()}
+        found = {answer.client: answer for answer in answers}
+        died = Problem("died", self.exchange.work, "its worker process ended twice")
+        whole = [found.get(client) or Answer(client, problem=died) for client in self.exchange.clients]
+        if sums is None:
+            return Block(whole)
+        tensors = arena.read(sums[0])
+        if copy:
+            tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+        return Block(whole, Accumulator(tensors, sums[1]))
+
+    def late(self, begun: bool) -> Block:
+        """Return the block of a job that the deadline has cut off."""
+        said = "still at work at the round's deadline" if begun else "not begun before the round's deadline"
+        return Block([Answer(client, problem=Problem("timeout", "train", said)) for client in self.exchange.clients])
+
+
+@dataclass
+class _ScoreJob(Job):
+    """One block of central evaluation."""
+
+    split: str
+    rows: slice
+    deaths: int = 0
+
+    def message(self, slot: int) -> tuple[Any, ...]:
+        """Return what a worker is told."""
+        return "score", self.split, self.rows
+
+    def read(self, result: Any, arena: Arena, copy: bool) -> Tensors:
+        """Return the sums."""
+        (sums,) = result
+        return dict(sums)
+
+    def died(self, client: int) -> None:
+        """Try again, but not for ever."""
+        self.deaths += 1
+        if self.deaths > TRIES:
             raise RunError(
-                f"a worker process ended before it could work (exit status {self.process.poll()}). "
-                "Try --engine serial, which shows why."
+                f"evaluation on [data] {self.split} ended its worker {self.deaths} times. Try --engine serial."
             )
-        return found[0]
-
-    def send(self, number: int, message: Message) -> None:
-        """Give it a job; the shared tensors travel once."""
-        rest = RecordDict({name: record for name, record in message.content.items() if name != "arrays"})
-        shared = records.arrays_of(message.content, "arrays")
-        if shared is not self.shared:
-            self.connection.send(("shared", shared))
-            self.shared = shared
-        self.connection.send(("ask", message.metadata.message_type, rest))
-        self.job = number
-
-    def end(self) -> None:
-        """End the process and remove what belongs to it."""
-        self.process.kill()
-        self.process.wait()
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        if self._connection is not None:
-            self._connection.close()
-        self._listener.close()
-        self._folder.cleanup()
 
 
 class _Local(InProcessGrid):
-    def __init__(self, plan: Plan, where: Where, workers: int) -> None:
+    def __init__(self, plan: Plan, where: Where, workers: int, memory: int) -> None:
         super().__init__()
-        experiment = plan.experiment
-        self._first = {
-            "text": experiment.text(),
-            "base_dir": str(experiment.base_dir),
-            "data_root": str(where.data_root or ""),
-            "states": str(where.states),
-            "threads": experiment["numerics"]["threads"],
-        }
-        self._number = workers or os.cpu_count() or 1
-        self._workers: list[_Worker] = []
+        self._memory = memory
+        self._plan, self._where, self._number = plan, where, workers or os.cpu_count() or 1
 
     def __enter__(self) -> Self:
-        """Start the workers; they come up in parallel."""
-        try:
-            for _ in range(self._number):
-                self._workers.append(_Worker(self._first))
-        except BaseException:
-            self.__exit__()
-            raise
+        """Share the data and start the workers; they come up in parallel."""
+        experiment = self._plan.experiment
+        self._common = Arena()
+        tensors, rest = flattened(self._plan.dataset, self._plan.shards)
+        placed, self._end = self._common.write(tensors)
+        first = {
+            "text": experiment.text(),
+            "base_dir": str(experiment.base_dir),
+            "states": str(self._where.states),
+            "threads": experiment["numerics"]["threads"],
+            "memory": self._memory,
+            "placed": placed,
+            "rest": rest,
+        }
+        self._pool = Pool(self._number, self._common, first)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """End every worker."""
-        for worker in self._workers:
-            worker.end()
-        self._workers = []
+        """End every worker and give the memory back."""
+        self._pool.end()
+        self._common.close()
 
-    def compute(self, messages: Iterable[Message], timeout: float | None) -> Iterator[tuple[Message, RecordDict]]:
-        """Keep every worker busy; yield in the order of the messages as soon as the next is there."""
-        asked = list(messages)
-        todo, tries = deque(range(len(asked))), [0] * len(asked)
-        done: dict[int, RecordDict] = {}
-        deadline = time.monotonic() + timeout if timeout is not None else None
-        for upcoming in range(len(asked)):
-            while upcoming not in done:
-                self._hand_out(asked, todo, upcoming)
-                left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-                self._collect(asked, todo, tries, done, left)
-                if deadline is not None and time.monotonic() >= deadline:
-                    self._cut_off(asked, todo, done)
-            yield asked[upcoming], done.pop(upcoming)
+    def compute(self, exchange: Exchange, timeout: float | None) -> Iterator[Block]:
+        """Write what all share once, keep every worker busy, yield blocks in order."""
+        placed, _ = self._common.write(exchange.shared, self._end)
+        told = (exchange.kind, exchange.round, exchange.work, placed, forms(exchange.like))
+        jobs = [_BlockJob(block) for block in exchange.cut(self._plan.experiment["numerics"]["lanes"])]
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for job, result in self._pool.map(jobs, ("exchange", *told), deadline):
+            yield result.value or job.late(result.begun)
 
-    def _hand_out(self, asked: list[Message], todo: deque[int], upcoming: int) -> None:
-        """Give idle workers the next jobs, but run at most a few blocks ahead of what has been folded."""
-        ahead = 8 * len(self._workers)
-        for place, worker in enumerate(self._workers):
-            while worker.job is None and todo and todo[0] < upcoming + ahead:
-                number = todo.popleft()
-                try:
-                    worker.send(number, asked[number])
-                except (OSError, EOFError):
-                    todo.appendleft(number)
-                    worker = self._replace(place)
+    def score(self, params: Tensors, split: str) -> Tensors:
+        """Evaluate on all workers."""
+        placed, _ = self._common.write(params, self._end)
+        jobs = [_ScoreJob(split, rows) for rows in evaluation_blocks(len(getattr(self._plan.dataset, split)))]
+        timeout = self._plan.experiment["experiment"]["timeout"]
 
-    def _collect(
-        self,
-        asked: list[Message],
-        todo: deque[int],
-        tries: list[int],
-        done: dict[int, RecordDict],
-        left: float | None,
-    ) -> None:
-        """Wait for a reply, a death or the deadline."""
-        busy = {worker.connection: place for place, worker in enumerate(self._workers) if worker.job is not None}
-        for connection in wait(list(busy), timeout=left):
-            place = busy[connection]  # type: ignore[index]
-            number = self._workers[place].job
-            assert number is not None
-            try:
-                done[number] = self._workers[place].connection.recv()
-                self._workers[place].job = None
-            except (EOFError, OSError):
-                self._replace(place)
-                tries[number] += 1
-                if tries[number] < TRIES:
-                    todo.appendleft(number)
-                else:
-                    done[number] = _error(asked[number], "died", "its worker process ended twice")
+        def sums() -> Iterator[Tensors]:
+            for _, result in self._pool.map(jobs, ("params", placed), time.monotonic() + timeout):
+                if result.value is None:
+                    raise RunError(
+                        f"evaluation on {split}: not done within the {timeout:g} s of [experiment] timeout. Raise it."
+                    )
+                yield result.value
 
-    def _cut_off(self, asked: list[Message], todo: deque[int], done: dict[int, RecordDict]) -> None:
-        """Give up on whoever is still at work when the deadline has passed."""
-        for place, worker in enumerate(self._workers):
-            if worker.job is not None:
-                done[worker.job] = _error(asked[worker.job], "timeout", "still at work at the round's deadline")
-                self._replace(place)
-        for number in todo:
-            done[number] = _error(asked[number], "timeout", "not begun before the round's deadline")
-        todo.clear()
-
-    def _replace(self, place: int) -> _Worker:
-        self._workers[place].end()
-        self._workers[place] = _Worker(self._first)
-        return self._workers[place]
+        return added(sums())
 
 
-def _error(message: Message, kind: str, said: str) -> RecordDict:
-    answer = Answer({}, {}, f"{kind}|{message.metadata.message_type}|{said}")
-    return records.write_answers({ask["client"]: answer for _, ask in records.read_asks(message.content)})
-
-
-def local(plan: Plan, where: Where, /, *, workers: Annotated[int, Ge(0), Le(1024)] = 0) -> InProcessGrid:
-    """Worker processes, one thread each: parameters travel once a round, replies come back in order.
+def local(
+    plan: Plan,
+    where: Where,
+    /,
+    *,
+    workers: Annotated[int, Ge(0), Le(1024)] = 0,
+    memory: Annotated[int, Ge(0)] = 0,
+) -> InProcessGrid:
+    """Worker processes, one thread each: data and parameters in shared memory, blocks folded where they are computed.
 
     Args:
         plan: the experiment, built.
         where: data root and client state.
         workers: how many; 0 = one per processor.
+        memory: MB that a worker may take for itself beside what all share, where the system can enforce it; a client
+            that needs more fails, rather than the machine. 0 = no limit.
     """
-    return _Local(plan, where, workers)
+    return _Local(plan, where, workers, memory)

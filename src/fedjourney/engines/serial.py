@@ -1,31 +1,29 @@
 """The reference engine."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from flwr.app import Message, RecordDict
-
-from fedjourney import messages as records
 from fedjourney.client import ClientSide
 from fedjourney.engines import InProcessGrid, Where
+from fedjourney.exchange import Block, Exchange, added, evaluation_blocks
 from fedjourney.plan import Plan
 from fedjourney.storage import ClientStates
+from fedjourney.tensors import Tensors
 
 
 class _Serial(InProcessGrid):
     def __init__(self, plan: Plan, where: Where) -> None:
         super().__init__()
-        self._side = ClientSide(plan, ClientStates(where.states))
+        self._plan, self._side = plan, ClientSide(plan, ClientStates(where.states))
 
-    def compute(self, messages: Iterable[Message], timeout: float | None) -> Iterator[tuple[Message, RecordDict]]:
-        """Answer one after the other; a client that never returns cannot be cut off here."""
-        encoded, shared = None, {}
-        for message in messages:
-            arrays, category = records.arrays_of(message.content, "arrays"), message.metadata.message_type
-            if arrays is not encoded:
-                encoded, shared = arrays, records.to_tensors(arrays)
-            asks = records.read_asks(message.content)
-            answers = {ask["client"]: self._side.answer(category, shared, row, ask) for row, ask in asks}
-            yield message, records.write_answers(answers)
+    def compute(self, exchange: Exchange, timeout: float | None) -> Iterator[Block]:
+        """Compute one block after the other; a client that never returns cannot be cut off here."""
+        for block in exchange.cut(self._plan.experiment["numerics"]["lanes"]):
+            yield self._side.block(block)
+
+    def score(self, params: Tensors, split: str) -> Tensors:
+        """Evaluate one block after the other."""
+        count = len(getattr(self._plan.dataset, split))
+        return added(self._side.score(params, split, rows) for rows in evaluation_blocks(count))
 
 
 def serial(plan: Plan, where: Where, /) -> InProcessGrid:

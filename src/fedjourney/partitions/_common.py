@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fedjourney.errors import ConfigError, nearest
-from fedjourney.partitions import Columns, Shards
+from fedjourney.partitions import Columns
 
 
 def enough(clients: int, num_examples: int, each: int = 1) -> None:
@@ -36,7 +36,7 @@ def column(columns: Columns, by: str) -> np.ndarray:
     return columns[by]
 
 
-def shards_of(partitioner: Any, values: np.ndarray) -> Shards:
+def shards_of(partitioner: Any, values: np.ndarray) -> list[np.ndarray]:
     """Return the rows that a flwr-datasets partitioner gives each client, by handing it row numbers.
 
     Raises:

@@ -2,9 +2,11 @@
 
 from typing import Annotated
 
+import numpy as np
 from annotated_types import Ge, Gt
 
-from fedjourney.partitions import Columns, Shards
+from fedjourney.errors import ConfigError
+from fedjourney.partitions import Columns
 from fedjourney.partitions._common import column, enough, shards_of
 
 
@@ -18,7 +20,7 @@ def dirichlet(
     alpha: Annotated[float, Gt(0)] = 0.5,
     by: str = "label",
     at_least: Annotated[int, Ge(1)] = 5,
-) -> Shards:
+) -> list[np.ndarray]:
     """Label skew: each class is dealt in Dirichlet(alpha) shares; small alpha = few classes a client.
 
     Args:
@@ -45,4 +47,10 @@ def dirichlet(
         shuffle=False,
         seed=seed % 2**32,
     )
-    return shards_of(partitioner, values)
+    try:
+        return shards_of(partitioner, values)
+    except ConfigError:
+        raise ConfigError(
+            f"[partition] alpha: expected a draw that gives each of {clients} clients {at_least} examples or more, "
+            f"got none in ten draws with alpha = {alpha:g}. Raise alpha, or lower at_least or clients."
+        ) from None

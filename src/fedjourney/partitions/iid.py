@@ -5,12 +5,12 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge
 
-from fedjourney.partitions import Columns, Shards
+from fedjourney.partitions import Columns
 from fedjourney.partitions._common import enough
 from fedjourney.seeds import permutation
 
 
-def iid(columns: Columns, num_examples: int, seed: int, /, *, clients: Annotated[int, Ge(1)] = 10) -> Shards:
+def iid(columns: Columns, num_examples: int, seed: int, /, *, clients: Annotated[int, Ge(1)] = 10) -> list[np.ndarray]:
     """Shuffle, then deal equal shares (sizes differ by one at most): every client looks like the whole.
 
     Args:

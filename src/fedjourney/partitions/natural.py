@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 
 from fedjourney.errors import ConfigError
-from fedjourney.partitions import Columns, Shards
+from fedjourney.partitions import Columns, Cuts, Shards
 from fedjourney.partitions._common import column, shards_of
 from fedjourney.seeds import permutation
 
@@ -19,6 +19,7 @@ def natural(
     by: str,
     at_least: Annotated[int, Ge(1)] = 1,
     clients: Annotated[int, Ge(0)] = 0,
+    unseen: Annotated[float, Ge(0), Lt(1)] = 0.1,
 ) -> Shards:
     """A client for each value of a column: the speaker, the topic, the drawer.
 
@@ -29,6 +30,7 @@ def natural(
         by: the column.
         at_least: owners with fewer examples are left out.
         clients: how many owners, 0 = all.
+        unseen: share of them that never train; the model is evaluated on all that they hold.
     """
     from flwr_datasets.partitioner import NaturalIdPartitioner
 
@@ -40,4 +42,7 @@ def natural(
             f"or more, got {clients or 'all of none'}. Lower clients or at_least."
         )
     found.sort(key=lambda rows: int(rows[0]))
-    return [found[place] for place in sorted(permutation(seed, len(found))[: clients or None])]
+    drawn = permutation(seed, len(found))[: clients or None]
+    held_out = min(round(unseen * len(drawn)), len(drawn) - 1)
+    train, rest = sorted(drawn[held_out:]), sorted(drawn[:held_out])
+    return Cuts.of([found[place] for place in [*train, *rest]], unseen=len(rest))

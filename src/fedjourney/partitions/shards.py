@@ -5,8 +5,9 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge
 
-from fedjourney.partitions import Columns, Shards
-from fedjourney.partitions._common import column, enough
+from fedjourney.errors import ConfigError
+from fedjourney.partitions import Columns
+from fedjourney.partitions._common import column
 from fedjourney.seeds import permutation
 
 
@@ -19,7 +20,7 @@ def shards(
     clients: Annotated[int, Ge(1)] = 100,
     shards_per_client: Annotated[int, Ge(1)] = 2,
     by: str = "label",
-) -> Shards:
+) -> list[np.ndarray]:
     """Sort by label, cut into equal shards, deal each client a few: most clients see two classes.
 
     Args:
@@ -32,7 +33,11 @@ def shards(
 
     Reference: McMahan et al. 2017, https://arxiv.org/abs/1602.05629, section 3 ("pathological non-IID").
     """
-    enough(clients, num_examples, shards_per_client)
+    if clients * shards_per_client > num_examples:
+        raise ConfigError(
+            f"[partition] clients x shards_per_client: expected at most {num_examples} (an example for each shard), "
+            f"got {clients} x {shards_per_client}. Lower one of them."
+        )
     order = np.argsort(column(columns, by), kind="stable")
     pieces = np.array_split(order, clients * shards_per_client)
     dealt = permutation(seed, len(pieces)).reshape(clients, shards_per_client)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge
 
-from fedjourney.partitions import Columns, Shards
+from fedjourney.partitions import Columns
 from fedjourney.partitions._common import enough, shards_of
 from fedjourney.seeds import permutation
 
@@ -18,7 +18,7 @@ def sizes(
     *,
     clients: Annotated[int, Ge(1)] = 10,
     skew: Literal["linear", "square", "exponential"] = "linear",
-) -> Shards:
+) -> list[np.ndarray]:
     """Random examples, unequal sizes: client i holds a share that grows like i, i squared or exp(i).
 
     Args:

@@ -93,6 +93,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
                 run.final("evaluation", metric, "worst_tenth"),
             )
         )
+        found.append(("mean of clients that never train", run.final("unseen", metric, "mean")))
     shown = [(name, measured(metric or "", value)) for name, value in found if value is not None]
     sent = [run.cumulative(key) for key in ("bytes_up", "bytes_down")]
     seconds = run.info.get("seconds", sum(y for _, y in run.series("seconds")) or None)
@@ -146,6 +147,9 @@ def client_evaluation(run: Run) -> str:
             Series("mean", scaled(mean, share), 0, band),
             Series("worst tenth", worst, 4),
         ]
+        unseen = scaled(run.series("unseen", metric, "mean"), share)
+        if unseen:
+            lines.append(Series("clients that never train", unseen, 2))
         if mean or worst:
             charts.append(line_chart(f"Clients' own {metric}", lines, unit=unit, high=100 if share else None))
     if not charts:

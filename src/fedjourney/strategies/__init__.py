@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+import torch
+
 from fedjourney.tasks import Task
 from fedjourney.tensors import Tensors
 from fedjourney.updates import LocalUpdate, Reply, Work
@@ -51,9 +53,10 @@ class Cohort:
     Attributes:
         asked: indices, ascending.
         clients: those whose replies were accepted, ascending [K'].
-        metrics: name -> one number per accepted client, in that order.
+        metrics: name -> one number per accepted client, in that order; NaN where a client sent none.
         tensors: the folded replies, or None where nobody answered.
         rows: one dictionary per accepted client where the strategy has no fold.
+        work: which exchange of the round this is, as its ask said.
     """
 
     asked: list[int]
@@ -61,10 +64,11 @@ class Cohort:
     metrics: dict[str, list[float]] = field(default_factory=dict)
     tensors: Tensors | None = None
     rows: list[Tensors] = field(default_factory=list)
+    work: str = "train"
 
 
 class Fold(Protocol):
-    """A running reduction over replies: an accumulator is a pair (sums, total weight)."""
+    """A running reduction over replies: an accumulator is a pair (sums, total weight), and may be changed in place."""
 
     def add(self, sums: "Accumulator | None", reply: Tensors, weight: float) -> "Accumulator":
         """Add one reply; None is the empty accumulator."""
@@ -87,20 +91,20 @@ class WeightedMean:
     """sum(w_i x_i) / sum(w_i)."""
 
     def add(self, sums: Accumulator | None, reply: Tensors, weight: float) -> Accumulator:
-        """Add w x."""
+        """Add w x, in place."""
+        if not reply:  # nothing but metrics was asked for
+            return Accumulator({}, weight if sums is None else sums.weight + weight)
+        scaled = torch._foreach_mul(list(reply.values()), weight)
         if sums is None:
-            return Accumulator({name: tensor * weight for name, tensor in reply.items()}, weight)
-        return Accumulator(
-            {name: sums.tensors[name] + tensor * weight for name, tensor in reply.items()},
-            sums.weight + weight,
-        )
+            return Accumulator(dict(zip(reply, scaled, strict=True)), weight)
+        torch._foreach_add_([sums.tensors[name] for name in reply], scaled)
+        return Accumulator(sums.tensors, sums.weight + weight)
 
     def merge(self, left: Accumulator, right: Accumulator) -> Accumulator:
-        """Add sums and weights."""
-        return Accumulator(
-            {name: tensor + right.tensors[name] for name, tensor in left.tensors.items()},
-            left.weight + right.weight,
-        )
+        """Add sums and weights, in place on the left."""
+        if left.tensors:
+            torch._foreach_add_(list(left.tensors.values()), [right.tensors[name] for name in left.tensors])
+        return Accumulator(left.tensors, left.weight + right.weight)
 
     def finish(self, sums: Accumulator) -> Tensors:
         """Divide by the total weight."""
@@ -126,16 +130,22 @@ class Rounds(ABC):
         return Ask(params, clients)
 
     def weight(self, reply: Reply) -> float:
-        """Return a reply's weight in the fold; default: its number of examples."""
+        """Return a reply's weight in the fold; default: its number of examples.
+
+        It is called where the fold runs, in a worker process too: it may look at the reply alone, never at `state`.
+        """
         return reply.metrics["num-examples"]
 
-    def like(self, params: Tensors) -> Tensors:
-        """Return tensors of the names, shapes and dtypes a reply must have; default: one update per parameter."""
+    def like(self, params: Tensors, work: str = "train") -> Tensors:
+        """Return tensors of the names, shapes and dtypes a reply must have; default: one update per parameter.
+
+        Only their form is looked at. `work` is the client half that replies.
+        """
         return {f"update/{name}": tensor for name, tensor in params.items()}
 
     @abstractmethod
-    def tell(self, round: int, params: Tensors, cohort: Cohort) -> Tensors:
-        """Return the next parameters."""
+    def tell(self, round: int, params: Tensors, cohort: Cohort) -> "Tensors | Ask":
+        """Return the next parameters; or a further ask, after whose replies `tell` is called again in this round."""
 
     def model(self, params: Tensors) -> Tensors:
         """Return what is evaluated and delivered; default: the parameters."""

@@ -1,42 +1,52 @@
-"""OpenAI's evolution strategy over clients.
+"""OpenAI's evolution strategy over clients (FedES).
 
-Reference: Salimans et al. 2017, Evolution Strategies as a Scalable Alternative to Reinforcement Learning,
-https://arxiv.org/abs/1703.03864, Algorithm 2, with the released code's centred ranks and no 1/σ.
-Per sampled client and round P floats down, `population` floats up: fitness numbers only.
+References: Salimans et al. 2017, Evolution Strategies as a Scalable Alternative to Reinforcement Learning,
+https://arxiv.org/abs/1703.03864, Algorithm 2, with the released code's centred ranks and no 1/σ; Lan 2023,
+Communication-Efficient Federated Learning with Evolution Strategies, for sending fitness alone.
+
+Per sampled client and round, 4 bytes a float32, P parameters, n = population / 2 pairs:
+
+- up 2n floats with `shaping = "global"` (ranks need both sides of a pair), n with `shaping = "client"`;
+- down P floats with `downlink = "model"`; n floats and a round number for each round missed with
+  `downlink = "fitness"`, and P floats once (3P for a late joiner under Adam, or the history where it is less).
 """
 
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Gt, MultipleOf
+from annotated_types import Ge, Gt
 
-from fedjourney.noise import rademacher
 from fedjourney.seeds import seed_for
-from fedjourney.strategies import Cohort, Rounds, Setting
-from fedjourney.tasks import Task
-from fedjourney.tensors import Tensors, add_scaled
-from fedjourney.updates import Client, LocalUpdate, Reply, Work, zeros
+from fedjourney.strategies import Cohort, Setting
+from fedjourney.strategies._evolution import (
+    Distribution,
+    Optimizer,
+    Population,
+    Utility,
+    climb,
+    combine,
+    direction,
+    flatten,
+    score_pairs,
+    shaped,
+    unflatten,
+)
+from fedjourney.strategies._evolution import centred_ranks as centred_ranks
+from fedjourney.strategies._replay import Downlink, Replayed
+from fedjourney.tensors import Tensors
+from fedjourney.updates import Client, Reply
 
-CHUNK = 16  # pairs of candidates held at once
 
+class OpenES(Replayed):
+    """OpenAI-ES over clients (FedES): fitness numbers alone go up; with replay they alone go down, too.
 
-def centred_ranks(fitness: torch.Tensor) -> torch.Tensor:
-    """Return ranks scaled to [-0.5, 0.5], ties by position; NaN counts as the worst. [M] -> [M].
+    All clients of a round score the same candidates θ ± σ z_j, z_j of ±1 (or normal) from shared seeds, each on one
+    minibatch of its own. The step is along (1 / 2n) Σ_j (u_j⁺ - u_j⁻) z_j, divided by σ for `utility = "raw"`, which
+    is then unbiased for the gradient of the fitness smoothed by σ z.
 
-    >>> centred_ranks(torch.tensor([3.0, 1.0, 2.0])).tolist()
-    [0.5, -0.5, 0.0]
-    """
-    order = torch.argsort(torch.nan_to_num(fitness, nan=-torch.inf), stable=True)
-    ranks = torch.empty(len(fitness), dtype=torch.float64)
-    ranks[order] = torch.arange(len(fitness), dtype=torch.float64)
-    return ranks / max(len(fitness) - 1, 1) - 0.5
-
-
-class OpenES(Rounds):
-    """OpenAI-ES over clients: antithetic pairs, rank-shaped; up the wire go fitness numbers only.
-
-    All clients of a round score the same candidates θ ± σ z_j, z_j of ±1 from shared seeds, each on one minibatch
-    of its own; the server ranks the mean fitness (an exact step on the global objective, whatever the skew).
+    Options: `shaping` "global" ranks the mean fitness (an exact step on the global objective, whatever the skew),
+    "client" averages what each client shaped from its own (the mean of normalised client gradients); `utility` says
+    how fitness is shaped; `downlink` what clients get ("fitness": shaped fitness, replayed).
     """
 
     uses_update = False
@@ -46,61 +56,57 @@ class OpenES(Rounds):
         setting: Setting,
         /,
         *,
-        population: Annotated[int, Ge(2), MultipleOf(2)] = 64,
+        population: Population = 64,
         sigma: Annotated[float, Gt(0)] = 0.05,
         learning_rate: Annotated[float, Gt(0)] = 0.05,
-        optimizer: Literal["sgd", "adam"] = "adam",
+        optimizer: Optimizer = "adam",
         weight_decay: Annotated[float, Ge(0)] = 0.0,
+        noise: Distribution = "rademacher",
+        shaping: Literal["global", "client"] = "global",
+        utility: Utility = "ranks",
+        downlink: Downlink = "model",
     ) -> None:
-        super().__init__()
-        self.setting, self.sigma, self.learning_rate = setting, sigma, learning_rate
-        self.pairs, self.optimizer, self.weight_decay = population // 2, optimizer, weight_decay
+        super().__init__(setting, downlink)
+        self.sigma, self.learning_rate, self.weight_decay = sigma, learning_rate, weight_decay
+        self.pairs, self.optimizer, self.noise = population // 2, optimizer, noise
+        self.shaping, self.utility = shaping, utility
 
-    def halves(self, task: Task, update: LocalUpdate | None) -> dict[str, LocalUpdate | Work]:
-        """Clients score candidates."""
-        return {"train": self._score}
+    def like(self, params: Tensors, work: str = "train") -> Tensors:
+        """A reply is `fitness` [2, pairs], or `weights` [pairs] where clients shape."""
+        one = next(iter(params.values()))
+        if self.shaping == "client":
+            return {"weights": one.new_empty(self.pairs)}
+        return {"fitness": one.new_empty(2, self.pairs)}
 
-    def like(self, params: Tensors) -> Tensors:
-        """A reply is `fitness` [2, pairs]."""
-        return {"fitness": torch.empty(2, self.pairs)}
+    def _direction(self, round: int, pair: int, flat: torch.Tensor) -> torch.Tensor:
+        return direction(self.noise, seed_for(self.setting.seed, "directions", round, pair), flat)
 
-    def _noise(self, round: int, pair: int, like: Tensors) -> Tensors:
-        return rademacher(seed_for(self.setting.seed, "directions", round, pair), like)
+    def _weights(self, fitness: torch.Tensor) -> torch.Tensor:
+        """Return (u⁺ - u⁻) / 2n [pairs] from fitness [2, pairs]."""
+        utilities = shaped(fitness.flatten(), self.utility).view(2, self.pairs)
+        scale = 2 * self.pairs * (self.sigma if self.utility == "raw" else 1)
+        return ((utilities[0] - utilities[1]) / scale).to(fitness.dtype)
 
-    def _score(self, client: Client) -> Reply:
-        """Return `fitness` [2, pairs]: row 0 for θ + σ z, row 1 for θ - σ z, on one common minibatch."""
-        seed = seed_for(client.seed, "batches", client.round, client.index, 0)
-        fitness = torch.empty(2, self.pairs)
-        for first in range(0, self.pairs, CHUNK):
-            pairs = range(first, min(first + CHUNK, self.pairs))
-            noises = [self._noise(client.round, pair, client.shared) for pair in pairs]
-            stacked = {name: torch.stack([noise[name] for noise in noises]) for name in client.shared}
-            for row, sign in enumerate((self.sigma, -self.sigma)):
-                population = add_scaled(client.shared, stacked, sign)
-                fitness[row, first : first + len(pairs)] = client.task.fitness(population, client.shard, seed)
-        return Reply({"fitness": fitness}, {"fitness": float(fitness.mean())}, {})
+    def answer(self, client: Client, extra: Tensors) -> Reply:
+        """Score the candidates on one minibatch."""
+        flat = flatten(client.shared)
+        fitness = score_pairs(
+            client, client.shared, lambda j: self.sigma * self._direction(client.round, j, flat), self.pairs
+        )
+        tensors = {"weights": self._weights(fitness)} if self.shaping == "client" else {"fitness": fitness}
+        return Reply(tensors, {"fitness": float(fitness.mean())}, {})
 
-    def tell(self, round: int, params: Tensors, cohort: Cohort) -> Tensors:
-        """Rank the mean fitness, combine the directions, step uphill."""
+    def news(self, round: int, cohort: Cohort) -> Tensors:
+        """The weights [pairs] of the directions."""
         assert cohort.tensors is not None
-        ranks = centred_ranks(cohort.tensors["fitness"].flatten()).view(2, self.pairs)
-        weights = (ranks[0] - ranks[1]) / (2 * self.pairs)
-        estimate = zeros(params)
-        for pair, weight in enumerate(weights.tolist()):
-            estimate = add_scaled(estimate, self._noise(round, pair, params), weight)
-        if self.weight_decay:
-            estimate = add_scaled(estimate, params, -self.weight_decay)
-        if self.optimizer == "adam":
-            estimate = self._adam(estimate)
-        return add_scaled(params, estimate, self.learning_rate)
+        if self.shaping == "client":
+            return cohort.tensors
+        return {"weights": self._weights(cohort.tensors["fitness"])}
 
-    def _adam(self, gradient: Tensors, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Tensors:
-        """Return Adam's direction (Kingma and Ba 2015, Algorithm 1)."""
-        step = self.state.get("step", torch.zeros((), dtype=torch.int64)) + 1
-        self.state["step"], count, direction = step, int(step), {}
-        for name, g in gradient.items():
-            m = beta1 * self.state.get(f"m/{name}", torch.zeros_like(g)) + (1 - beta1) * g
-            v = beta2 * self.state.get(f"v/{name}", torch.zeros_like(g)) + (1 - beta2) * (g * g)
-            self.state[f"m/{name}"], self.state[f"v/{name}"] = m, v
-            direction[name] = (m / (1 - beta1**count)) / ((v / (1 - beta2**count)).sqrt() + epsilon)
-        return direction
+    def step(self, round: int, params: Tensors, extra: Tensors, news: Tensors) -> tuple[Tensors, Tensors]:
+        """Combine the directions, step uphill."""
+        flat = flatten(params)
+        directions = (self._direction(round, pair, flat) for pair in range(self.pairs))
+        estimate = combine(news["weights"], directions, flat)
+        moved, extra = climb(flat, estimate, extra, self.optimizer, self.learning_rate, self.weight_decay)
+        return unflatten(moved, params), extra

@@ -1,6 +1,6 @@
 """What classification and next-character prediction share: cross-entropy over masked examples."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch.func import functional_call, vmap
@@ -57,11 +57,21 @@ class CrossEntropy:
         """Yield one pass of minibatches."""
         return minibatches(shard.x, shard.y, self.batch_size, seed)
 
-    def fitness(self, population: Tensors, shard: Examples, seed: int) -> torch.Tensor:
-        """Return minus the loss [M] of every candidate on one common minibatch."""
+    def fitness(
+        self, population: Tensors, shard: Examples, seed: int, build: Callable[[Tensors], Tensors] | None = None
+    ) -> torch.Tensor:
+        """Return minus the loss [M] of every candidate on one common minibatch.
+
+        With `build` the population holds, for each candidate, whatever `build` makes its parameters from inside its
+        lane, so that what candidates share need not be copied (low-rank perturbations).
+        """
         batch = next(iter(self.batches({}, shard, seed)))
+
+        def loss(candidate: Tensors) -> torch.Tensor:
+            return self.loss(candidate if build is None else build(candidate), batch)
+
         with torch.no_grad():
-            scored = vmap(lambda params: self.loss(params, batch), chunk_size=POPULATION_CHUNK)(population)
+            scored = vmap(loss, chunk_size=POPULATION_CHUNK)(population)
         return -scored
 
     def evaluate(self, params: Tensors, shard: Examples) -> Tensors:

@@ -1,7 +1,7 @@
 """Local updates: what one client does with its shard. One plug-in per file, `(task, /, *, options) -> LocalUpdate`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
@@ -34,10 +34,6 @@ class Carry(NamedTuple):
     extra: Tensors
 
 
-def _no_personal(shared: Tensors, state: Tensors) -> Tensors:
-    return shared
-
-
 @dataclass(frozen=True)
 class LocalUpdate:
     """One client's training as a loop of pure steps without a client axis, so that engines may vectorise it.
@@ -47,14 +43,14 @@ class LocalUpdate:
         start: (shared, row, state) -> carry.
         step: (carry, batch, gradient) -> carry, fixed shapes.
         finish: (shared, carry) -> Reply.
-        personal: (shared, state) -> the model this client would use.
+        personal: (shared, state) -> the model this client would use; None: the shared one.
     """
 
     passes: int
     start: Callable[[Tensors, Tensors, Tensors], Carry]
     step: Callable[..., Carry]
     finish: Callable[[Tensors, Carry], Reply]
-    personal: Callable[[Tensors, Tensors], Tensors] = field(default=_no_personal)
+    personal: Callable[[Tensors, Tensors], Tensors] | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from annotated_types import Ge, Gt, Lt
 
 from fedjourney.batching import Batch, Gradient
 from fedjourney.tasks import Task
-from fedjourney.tensors import Tensors
+from fedjourney.tensors import Tensors, add_scaled
 from fedjourney.updates import Carry, LocalUpdate, Reply, difference
 
 _VELOCITY = "velocity/"
@@ -40,19 +40,14 @@ def sgd(
         return Carry(dict(shared), extra)
 
     def step(carry: Carry, batch: Batch, gradient: Gradient) -> Carry:
-        grads, loss = gradient(task.loss, carry.params, batch)
-        names, params = list(carry.params), list(carry.params.values())
-        moves = [grads[name] for name in names]
+        move, loss = gradient(task.loss, carry.params, batch)
         extra = {"loss": carry.extra["loss"] + loss, "steps": carry.extra["steps"] + 1}
         if weight_decay:
-            moves = list(torch._foreach_add(moves, torch._foreach_mul(params, weight_decay)))
+            move = add_scaled(move, carry.params, weight_decay)
         if momentum:
-            moves = list(
-                torch._foreach_add(torch._foreach_mul([carry.extra[_VELOCITY + n] for n in names], momentum), moves)
-            )
-            extra |= {_VELOCITY + name: move for name, move in zip(names, moves, strict=True)}
-        stepped = torch._foreach_add(params, torch._foreach_mul(moves, -learning_rate))
-        return Carry(dict(zip(names, stepped, strict=True)), extra)
+            move = add_scaled(move, {name: carry.extra[_VELOCITY + name] for name in move}, momentum)
+            extra |= {_VELOCITY + name: tensor for name, tensor in move.items()}
+        return Carry(add_scaled(carry.params, move, -learning_rate), extra)
 
     def finish(shared: Tensors, carry: Carry) -> Reply:
         steps = float(carry.extra["steps"])

@@ -1,0 +1,97 @@
+"""What must hold of data, shards, model and task together before any work begins."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedjourney.config import Experiment
+from fedjourney.data import Dataset, Examples
+from fedjourney.errors import ConfigError, DataError, FedjourneyError
+from fedjourney.partitions import Cuts
+from fedjourney.tasks import Task
+
+MOST_CLASSES = 100_000
+
+
+def check_data(dataset: Dataset) -> None:
+    """Refuse examples that no model could be trained or evaluated on.
+
+    Raises:
+        DataError: names the split and what is wrong with it.
+    """
+    if dataset.classes > MOST_CLASSES:
+        raise DataError(
+            f"{dataset.name}: expected at most {MOST_CLASSES} classes, got labels up to {dataset.classes - 1}."
+        )
+    for split in ("train", "validation", "test"):
+        part: Examples = getattr(dataset, split)
+        for name, tensor in (part.x | part.y).items():
+            like = (dataset.train.x | dataset.train.y)[name]
+            if len(tensor) and (tensor.shape[1:], tensor.dtype) != (like.shape[1:], like.dtype):
+                raise DataError(
+                    f"{dataset.name}, {split}: expected {name} as in train, {list(like.shape[1:])} {like.dtype}, "
+                    f"got {list(tensor.shape[1:])} {tensor.dtype}."
+                )
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise DataError(f"{dataset.name}, {split}: expected finite numbers in {name}, got NaN or infinity.")
+        for name, tensor in part.y.items():
+            if (
+                not tensor.is_floating_point()
+                and len(tensor)
+                and not 0 <= int(tensor.min()) <= int(tensor.max()) < dataset.classes
+            ):
+                raise DataError(
+                    f"{dataset.name}, {split}: expected {name} in 0 … {dataset.classes - 1}, "
+                    f"got {int(tensor.min())} … {int(tensor.max())}."
+                )
+
+
+def check_shards(name: str, shards: Any, count: int) -> None:
+    """Hold a partition to its contract: what is dealt is disjoint, ascending, in range, and something for everyone.
+
+    Of clients that are made when they are asked for, the first stands for all.
+
+    Raises:
+        ConfigError: names the first client for whom it does not hold.
+    """
+    place = f'[partition] "{name}"'
+    try:
+        clients, lazy = len(shards), not isinstance(shards, list | Cuts)
+        taken = np.zeros(count, dtype=bool)
+        for client in range(1 if lazy else clients):
+            rows = np.asarray(shards[client])
+            whole = rows.ndim == 1 and rows.dtype.kind in "iu" and len(rows) > 0
+            if not whole or rows[0] < 0 or rows[-1] >= count or (np.diff(rows) <= 0).any() or taken[rows].any():
+                raise ConfigError(
+                    f"{place}: expected for every client ascending row numbers in 0 … {count - 1} that nobody else "
+                    f"holds, got {rows.tolist()[:6]}… for client {client}."
+                )
+            taken[rows] = True
+    except (TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{place}: expected row numbers for each client, got {type(shards).__name__} ({error})."
+        ) from None
+    if clients - getattr(shards, "unseen", 0) < 1:
+        raise ConfigError(f"{place}: expected at least one client, got none.")
+
+
+def check_fit(experiment: Experiment, task: Task, shard: Callable[[], Examples]) -> None:
+    """Compute the loss of one batch: a model, a task and data that do not fit show it here, before any work.
+
+    Raises:
+        ConfigError: with the first line of what the model said.
+    """
+    try:
+        params = task.init(0)
+        for batch in task.batches(params, shard().cut(slice(0, 2)), 0):
+            task.loss(params, batch)
+            break
+    except (FedjourneyError, MemoryError):
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f'[model] "{experiment["model"]["name"]}" cannot be trained on [task] "{experiment["task"]["name"]}" with '
+            f'[data] "{experiment["data"]["name"]}" ({str(error).partition(chr(10))[0]}). Take others that fit.'
+        ) from None

@@ -1,0 +1,157 @@
+"""`--fast`: measure on this machine how clients are best computed, once for a machine and a model.
+
+What it chooses decides bits, so it is opt-in, told, and written into the resolved experiment: a resume, or anybody
+else who runs that file, makes the same choice. Measuring happens in a process of its own, with the threads of a worker.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fedjourney.config import Experiment
+from fedjourney.plan import Plan
+from fedjourney.storage import cache_dir, write_atomically
+
+_log = logging.getLogger("fedjourney")
+
+CANDIDATES = ((1, False), (1, True), (5, True), (10, True))
+"""(lanes, compile); on a CPU lanes pay only when they are compiled."""
+BATCHES = 20  # of a client's pass that are measured, at most
+SECONDS = 0.7  # that each candidate is measured for, once it is compiled
+MARGIN = 1.03  # by which a candidate must beat the one before: less is noise, and plainer is better
+
+
+def choose(built: Plan, data_root: Path | None) -> Plan:
+    """Return the plan with lanes and compilation as they are fastest here.
+
+    The measurement is kept, so that it is made once for machine, model, task, update and numerics.
+    """
+    experiment = built.experiment
+    place = cache_dir() / "fast" / f"{_key(experiment)}.json"
+    try:
+        measured = json.loads(place.read_text())
+    except (OSError, ValueError):
+        _log.info("fast: measuring %d ways to compute a client (once for this machine and model) …", len(CANDIDATES))
+        measured = _measured(experiment, data_root)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(place, json.dumps(measured, indent=1).encode())
+        except OSError:
+            pass  # measured again next time
+    best = measured[0]
+    for other in measured[1:]:
+        if other["examples_per_second"] > MARGIN * best["examples_per_second"]:
+            best = other
+    _log.info("fast: %s", _said(best, measured[0]))
+    numerics = experiment["numerics"] | {"lanes": best["lanes"], "compile": best["compile"]}
+    return replace(built, experiment=replace(experiment, tables=experiment.tables | {"numerics": numerics}))
+
+
+def _said(best: dict[str, Any], plain: dict[str, Any]) -> str:
+    rate, other = best["examples_per_second"], plain["examples_per_second"]
+    chosen = f"lanes = {best['lanes']}, compile = {str(best['compile']).lower()}"
+    if best is plain:
+        return f"{chosen}: the plain loop is fastest here, {rate:,.0f} examples a second in each worker"
+    return f"{chosen}: {rate / other:.2f} times the plain loop's {other:,.0f} examples a second in each worker"
+
+
+def _key(experiment: Experiment) -> str:
+    """Return what a measurement holds for."""
+    import torch
+
+    tables = [experiment.tables.get(name) for name in ("data", "model", "task", "update", "strategy")]
+    numerics = {key: value for key, value in experiment["numerics"].items() if key not in ("lanes", "compile")}
+    machine = [platform.machine(), _processor(), os.cpu_count(), torch.backends.cpu.get_cpu_capability()]
+    said = json.dumps([machine, torch.__version__, tables, numerics, CANDIDATES], default=str, sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+def _processor() -> str:
+    """Return the processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    except OSError:
+        return platform.processor()
+
+
+def _measured(experiment: Experiment, data_root: Path | None) -> list[dict[str, Any]]:
+    """Measure in a process of its own; the plain loop alone if that fails."""
+    told = {"text": experiment.text(), "base_dir": str(experiment.base_dir), "data_root": str(data_root or "")}
+    threads = str(experiment["numerics"]["threads"])
+    done = subprocess.run(
+        [sys.executable, "-m", "fedjourney.fast"],
+        input=json.dumps(told),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+    )
+    try:
+        found: list[dict[str, Any]] = json.loads(done.stdout)
+        return found
+    except ValueError:
+        _log.warning("fast: the measurement ended with status %d; taking the plain loop", done.returncode)
+        return [{"lanes": 1, "compile": False, "examples_per_second": 0.0}]
+
+
+def _measurements(built: Plan) -> Iterator[dict[str, Any]]:
+    """Yield each candidate that agrees with eager, and its examples a second."""
+    import torch
+
+    from fedjourney.lanes import Lanes
+    from fedjourney.updates import Client, LocalUpdate
+
+    half = built.halves.get("train")
+    numerics, count = built.experiment["numerics"], min(built.setting.cohort, 10)
+    torch.set_num_threads(numerics["threads"])
+    shared, most = built.task.init(0), BATCHES * int(getattr(built.task, "batch_size", 10))
+    shards = [built.shard(index)[0] for index in range(count)]
+    shards = [shard.cut(slice(0, most)) for shard in shards]
+    clients = [Client(i, 1, shared, {}, {}, shard, built.task, 0) for i, shard in enumerate(shards)]
+    for number, compiled in CANDIDATES:
+        if (number > 1 and number > count) or ((number, compiled) != (1, False) and not isinstance(half, LocalUpdate)):
+            continue
+        lanes = Lanes(built.task, {**numerics, "lanes": number, "compile": compiled})
+
+        def once(lanes: Lanes = lanes, number: int = number) -> None:
+            for start in range(0, count, number):
+                some = clients[start : start + number]
+                if not isinstance(half, LocalUpdate):
+                    return
+                for _ in lanes.train(half, some) if lanes.vectorised else [client.train(half) for client in some]:
+                    pass
+
+        once()
+        if lanes.fell_back:
+            continue
+        once()
+        began, rounds = time.perf_counter(), 0
+        while time.perf_counter() - began < SECONDS or rounds < 2:
+            once()
+            rounds += 1
+        rate = rounds * sum(map(len, shards)) * getattr(half, "passes", 1) / (time.perf_counter() - began)
+        yield {"lanes": number, "compile": compiled, "examples_per_second": round(rate, 1)}
+
+
+def main() -> None:
+    """Read an experiment from standard input, print the measurements."""
+    from fedjourney import config
+    from fedjourney.plan import plan
+
+    told = json.load(sys.stdin)
+    experiment = config.parse(told["text"], base_dir=Path(told["base_dir"]))
+    built = plan(experiment, Path(told["data_root"]) if told["data_root"] else None)
+    print(json.dumps(list(_measurements(built))))
+
+
+if __name__ == "__main__":
+    main()

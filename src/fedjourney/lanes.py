@@ -1,0 +1,151 @@
+"""Lanes: the local updates of several clients as one vectorised, optionally compiled, loop of steps."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from torch.func import vmap
+
+from fedjourney.batching import Batch, gradient, gradient_in_lanes
+from fedjourney.seeds import seed_for
+from fedjourney.tasks import Task
+from fedjourney.tensors import Tensors
+from fedjourney.updates import Carry, Client, LocalUpdate, Reply
+
+_log = logging.getLogger("fedjourney")
+
+Step = Callable[[Tensors, Tensors, Batch], tuple[Tensors, Tensors]]
+
+AGREES = {torch.float32: 1e-4, torch.float64: 1e-9}  # relative, between a vectorised or compiled step and eager
+
+
+class Lanes:
+    """Trains clients as `[numerics]` says: `lanes` of them at once under `torch.func.vmap`, compiled or not.
+
+    `fell_back` says whether a step had to be computed in a plainer way than asked for.
+
+    With one lane and no compiler there is nothing to vectorise, and a client's update is a plain loop. Lanes are
+    always filled up to their number with idle copies, and a client with fewer steps idles to the end, so that
+    neither neighbours nor the place in a block change a client's bits.
+    """
+
+    def __init__(self, task: Task, numerics: Mapping[str, Any]) -> None:
+        self._task, self.number = task, int(numerics["lanes"])
+        self._compile, self._dtype = bool(numerics["compile"]), getattr(torch, numerics["dtype"])
+        self.fell_back = False
+        self._steps: dict[int, Step] = {}
+
+    @property
+    def vectorised(self) -> bool:
+        """Whether `train` is to be used at all."""
+        return self.number > 1 or self._compile
+
+    def train(self, update: LocalUpdate, clients: list[Client]) -> Iterator[Reply]:
+        """Yield each client's reply; at most `lanes` clients."""
+        if not clients:
+            return
+        carries = [update.start(client.shared, client.row, client.state) for client in clients]
+        carries += carries[:1] * (self.number - len(clients))
+        params, extra = _stack([carry.params for carry in carries]), _stack([carry.extra for carry in carries])
+        for number in range(update.passes):
+            passes = [
+                self._task.batches(
+                    {name: tensor[lane] for name, tensor in params.items()},
+                    client.shard,
+                    seed_for(client.seed, "batches", client.round, client.index, number),
+                )
+                for lane, client in enumerate(clients)
+            ]
+            for batches in zip_longest(*passes):
+                some = next(batch for batch in batches if batch is not None)
+                filled = [some if batch is None else batch for batch in batches]
+                batch = _batch(filled + [some] * (self.number - len(filled)))
+                stepped = self._step(update, (params, extra), batch)
+                if None in batches or len(batches) < self.number:
+                    active = torch.tensor([b is not None for b in batches] + [False] * (self.number - len(batches)))
+                    active = active.to(batch.mask.device)
+                    params, extra = _chosen(active, stepped[0], params), _chosen(active, stepped[1], extra)
+                else:
+                    params, extra = stepped
+        for lane, client in enumerate(clients):
+            own = Carry({n: t[lane] for n, t in params.items()}, {n: t[lane] for n, t in extra.items()})
+            yield update.finish(client.shared, own)
+
+    def _step(self, update: LocalUpdate, carry: tuple[Tensors, Tensors], batch: Batch) -> tuple[Tensors, Tensors]:
+        """Step all lanes; the first time also one by one in eager mode, to compare."""
+        key = id(update)
+        if key not in self._steps:
+            self._steps[key] = self._made(update, carry, batch)
+        return self._steps[key](*carry, batch)
+
+    def _made(self, update: LocalUpdate, carry: tuple[Tensors, Tensors], batch: Batch) -> Step:
+        """Return the vectorised step if it agrees with eager; else fall back, with a warning, as far as need be."""
+
+        def alone(params: Tensors, extra: Tensors, batch: Batch) -> tuple[Tensors, Tensors]:
+            return tuple(update.step(Carry(params, extra), batch, gradient_in_lanes))  # type: ignore[return-value]
+
+        def one_by_one(params: Tensors, extra: Tensors, batch: Batch) -> tuple[Tensors, Tensors]:
+            stepped = [
+                update.step(Carry(_lane(params, i), _lane(extra, i)), _lane_of(batch, i), gradient)
+                for i in range(self.number)
+            ]
+            return _stack([carry.params for carry in stepped]), _stack([carry.extra for carry in stepped])
+
+        expected = one_by_one(*carry, batch)
+        together: Step = vmap(alone)
+        tried: list[tuple[str, Step]] = [("vectorised", together)]
+        if self._compile:
+            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no helper processes that could outlive us
+            tried.insert(0, ("compiled", torch.compile(together, dynamic=False)))
+        for kind, step in tried:
+            try:
+                got = step(*carry, batch)
+                wrong = _difference(got, expected)
+            except Exception as error:  # no compiler, an operation that vmap does not know, …
+                _log.warning("the %s step cannot be used here, falling back: %s", kind, str(error).partition("\n")[0])
+                continue
+            if wrong <= AGREES[self._dtype]:
+                self.fell_back = kind != tried[0][0]
+                return step
+            _log.warning("the %s step differs from eager by %.1e, falling back", kind, wrong)
+        self.fell_back = True
+        return one_by_one
+
+
+def _lane(tensors: Tensors, lane: int) -> Tensors:
+    return {name: tensor[lane] for name, tensor in tensors.items()}
+
+
+def _lane_of(batch: Batch, lane: int) -> Batch:
+    return Batch(_lane(batch.x, lane), _lane(batch.y, lane), batch.mask[lane], batch.key[lane])
+
+
+def _stack(rows: list[Tensors]) -> Tensors:
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _batch(batches: list[Batch]) -> Batch:
+    return Batch(
+        _stack([batch.x for batch in batches]),
+        _stack([batch.y for batch in batches]),
+        torch.stack([batch.mask for batch in batches]),
+        torch.stack([batch.key for batch in batches]),
+    )
+
+
+def _chosen(active: torch.Tensor, new: Tensors, old: Tensors) -> Tensors:
+    """Return `new` in active lanes, `old` in the others."""
+    return {name: torch.where(active.view(-1, *[1] * (t.dim() - 1)), t, old[name]) for name, t in new.items()}
+
+
+def _difference(got: tuple[Tensors, Tensors], expected: tuple[Tensors, Tensors]) -> float:
+    """Return the largest difference, relative to the largest number of its tensor."""
+    return max(
+        float((new[name] - old[name]).abs().max() / old[name].abs().max().clamp(min=1.0))
+        for new, old in zip(got, expected, strict=True)
+        for name in old
+        if old[name].is_floating_point() and old[name].numel()
+    )

@@ -1,0 +1,58 @@
+"""What every strategy must hold, by existing. One that needs options to be tried has them in strategy_options.py."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from quadratic import Federation, alike, flat, optimum
+from strategy_options import ON_DIGITS, OPTIONS
+from test_evolution_convergence import CASES
+
+import fedjourney
+from fedjourney import config, plugins
+from fedjourney.results import Checkpoint
+
+EVERY = plugins.names("strategy")
+
+
+def federation(name: str, **changed: object) -> Federation:
+    settings = {"update": {"name": "sgd", "learning_rate": 0.4}, **changed}
+    return Federation(name, OPTIONS.get(name, {}), alike(8, examples=1), cohort=7, **settings)  # type: ignore[arg-type]
+
+
+def excess(run: Federation) -> float:
+    """Return how far above its minimum the loss is, of the worst of the models in use, relative to the start."""
+    best, a = optimum(run.shards), run.shards[0].x["a"][0]
+    start = flat(run.task.init(0))
+    return max(float((a * (model - best) ** 2).sum() / (a * (start - best) ** 2).sum()) for model in run.models())
+
+
+@pytest.mark.parametrize("name", sorted({*EVERY} - {case[0] for case in CASES}))  # those find it with options there
+def test_it_finds_the_optimum_of_a_quadratic_though_a_fifth_of_the_replies_is_lost(name: str) -> None:
+    assert excess(federation(name, lost=0.2).run(24)) < 0.01
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_what_it_remembers_is_all_in_the_checkpoint(name: str, tmp_path: Path) -> None:
+    whole, first = federation(name).run(5), federation(name).run(3)
+    (tmp_path / "c").write_bytes(Checkpoint(3, first.params, first.rounds.state).encode())
+    kept, again = Checkpoint.read(tmp_path / "c"), federation(name)
+    again.params, again.rounds.state, again.states = kept.params, kept.strategy, first.states
+    for number in (4, 5):
+        again.step(number)
+    for theirs, ours in zip(again.models(), whole.models(), strict=True):
+        assert torch.equal(theirs, ours)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_it_runs_though_clients_fail(name: str, small: str, tmp_path: Path) -> None:
+    fails = plugins.load("strategy", name).uses_update  # type: ignore[attr-defined]
+    update = '[update]\nname = "faulty:raising"\n' if fails else ""
+    lines = "".join(f"{key} = {value!r}\n" for key, value in ON_DIGITS.get(name, {}).items())
+    text = small.replace("cohort = 4", "cohort = 8\nevaluate_every = 0").replace("rounds = 4", "rounds = 2")
+    text += '[task]\nname = "classification"\nbatch_size = 50\n'
+    result = fedjourney.run(config.parse(f'{text}{update}[strategy]\nname = "{name}"\n{lines}'), tmp_path / "run")
+    clients = [row["clients"] for row in result.rounds[1:]]
+    assert all(one["counted"] and one["answered"] + len(one["failed"]) == 8 for one in clients)
+    assert fails == any(one["failed"] for one in clients)
+    assert all(torch.isfinite(tensor).all() for tensor in result.parameters.values())

@@ -1,0 +1,104 @@
+"""What does not fit together ends before any work, in one message."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedjourney import config
+from fedjourney.errors import FedjourneyError
+from fedjourney.plan import plan
+
+HERE = Path(__file__).parent
+
+
+def refused(text: str, *overrides: str, base_dir: Path | None = None) -> str:
+    with pytest.raises(FedjourneyError) as error:
+        plan(config.parse(text, overrides, base_dir=base_dir))
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("experiment.cohort=nan", ["cohort", "nan"]),
+        ("numerics.threads=100000", ["threads", "1024"]),
+        ("experiment.timeout='x'", ["[experiment] timeout", "got 'x'"]),
+        ("model.hidden=[1000000000000]", ["mlp", "allocate memory"]),
+        ("strategy.name=.foo:bar", ["strategy", ".foo:bar"]),
+        ("strategy.name=builtins:int", ["strategy"]),
+        ("strategy.name=collections:OrderedDict", ["strategy"]),
+        ("data.name=FILE", ['no data "FILE"']),
+        ("data.name=DIGITS", ['Did you mean "digits"?']),
+        ("experiment.name=a\nb", ["one line"]),
+    ],
+)
+def test_settings(small: str, override: str, words: list[str]) -> None:
+    said = refused(small, override)
+    for word in words:
+        assert word in said
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("overlapping", "client 1"),
+        ("beyond", "client 0"),
+        ("fractions", "client 0"),
+        ("nobody", "at least one client"),
+        ("not_shards", "got int"),
+        ("unknown_annotation", "NoSuchType"),
+    ],
+)
+def test_partitions_of_others(small: str, monkeypatch: pytest.MonkeyPatch, name: str, word: str) -> None:
+    monkeypatch.syspath_prepend(HERE)
+    text = small.replace('"dirichlet"\nclients = 8\nalpha = 0.5', f'"foreign:{name}"')
+    assert word in refused(text, "experiment.cohort=1")
+
+
+def test_an_option_may_be_none(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(HERE)
+    text = small.replace('"dirichlet"\nclients = 8\nalpha = 0.5', '"foreign:optional"')
+    experiment = config.parse(text, ["experiment.cohort=1"])
+    assert config.parse(experiment.text()) == experiment
+
+
+def test_data_of_others(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(HERE)
+    assert "got a NoneType" in refused(small, "data.name=foreign:no_data")
+
+
+def test_models_and_tasks_that_do_not_fit(small: str) -> None:
+    lstm = small.replace('"mlp"\nhidden = [16]', '"lstm"')
+    assert '[model] "lstm" cannot be trained on [task] "classification"' in refused(lstm)
+    topics = small.replace('"digits"', '"python_topics"').replace('"dirichlet"', '"iid"').replace("alpha = 0.5", "")
+    topics += '[task]\nname = "next_character"\n'
+    assert '[model] "mlp" cannot be trained on [task] "next_character"' in refused(topics)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "word"),
+    [
+        (np.ones((20, 3)) * 1e300, np.arange(20) % 2, "NaN or infinity"),
+        (np.ones((20, 3)), np.arange(20) * 10**9, "classes"),
+        (np.ones((20, 0)), np.arange(20) % 2, "at least one number"),
+        (np.float64(3), np.arange(20) % 2, "one label per input"),
+        (np.ones((20, 3)), np.where(np.arange(20) == 3, np.inf, 1.0), "got inf"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_arrays(small: str, tmp_path: Path, x: np.ndarray, y: np.ndarray, word: str) -> None:
+    np.savez(tmp_path / "mine.npz", x=x, y=y)
+    text = small.replace('"digits"', '"arrays"\npath = "mine.npz"')
+    assert word in refused(text, base_dir=tmp_path)
+
+
+def test_an_update_of_the_file_is_dropped_with_the_strategy_that_used_it(small: str) -> None:
+    text = small + '[update]\nname = "sgd"\n'
+    assert "Remove [update]" in refused(text + '[strategy]\nname = "open_es"\n')
+    assert "update" not in config.parse(text, ["strategy.name=open_es"]).tables
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(small: str, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbf" + small.encode())
+    assert config.load(tmp_path / "a.toml")["experiment"]["name"] == "small"

@@ -1,0 +1,55 @@
+"""Whatever one client does costs its reply: never the run, never a neighbour's bits, on every engine alike."""
+
+from pathlib import Path
+
+import pytest
+
+import fedjourney
+from fedjourney import config
+from tests.faulty import MISBEHAVIOUR
+
+HERE = Path(__file__).parent
+LOCAL = ("engine.name=local", "engine.workers=2")
+
+
+def run(text: str, out: Path, *overrides: str) -> fedjourney.Result:
+    return fedjourney.run(config.parse(text, ["experiment.rounds=2", *overrides]), out)
+
+
+@pytest.fixture(autouse=True)
+def path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+
+
+@pytest.mark.parametrize("how", MISBEHAVIOUR)
+def test_misbehaviour_costs_one_reply(small: str, tmp_path: Path, how: str) -> None:
+    text = f'{small}[update]\nname = "faulty:misbehaving"\nhow = "{how}"\n'
+    plain = run(text, tmp_path / "a")
+    failed = [failure for row in plain.rounds for failure in row["clients"]["failed"]]
+    assert failed
+    assert {failure["kind"] for failure in failed} <= {"raised", "malformed"}
+    assert sum(row["clients"]["answered"] for row in plain.rounds) + len(failed) == 8
+    lanes = run(text, tmp_path / "b", "numerics.lanes=3")
+    for alone, together in zip(plain.rounds, lanes.rounds, strict=True):
+        assert {f["client"] for f in alone["clients"]["failed"]} == {f["client"] for f in together["clients"]["failed"]}
+
+
+@pytest.mark.parametrize("update", ["misbehaving", "meddling"])
+def test_every_engine_agrees_on_what_it_cost(small: str, tmp_path: Path, update: str) -> None:
+    option = 'how = "without_gradients"\n' if update == "misbehaving" else ""
+    text = f'{small}[update]\nname = "faulty:{update}"\n{option}'
+    serial = run(text, tmp_path / "a")
+    assert 0 < sum(len(row["clients"]["failed"]) for row in serial.rounds) < 8
+    assert run(text, tmp_path / "b", *LOCAL).digest == serial.digest
+
+
+def test_a_sum_that_overflows_keeps_the_parameters_and_says_so(small: str, tmp_path: Path) -> None:
+    result = run(small + '[update]\nname = "faulty:huge"\n', tmp_path / "a")
+    assert any("too large" in row["clients"].get("reason", "") for row in result.rounds)
+    assert all(tensor.isfinite().all() for tensor in result.parameters.values())
+
+
+def test_a_step_to_infinity_keeps_the_parameters_and_says_so(small: str, tmp_path: Path) -> None:
+    result = run(small + '[strategy]\nname = "fedavg"\nserver_learning_rate = 1e300\n', tmp_path / "a")
+    assert {row["clients"].get("reason") for row in result.rounds[1:]} == {"the step gave NaN or infinity"}
+    assert all(tensor.isfinite().all() for tensor in result.parameters.values())
