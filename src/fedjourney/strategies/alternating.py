@@ -66,7 +66,6 @@ class Alternating(Rounds):
         self.gradient_rounds, self.evolution_rounds = gradient_rounds, evolution_rounds
         self.server_learning_rate, self.pairs, self.sigma = server_learning_rate, population // 2, sigma
         self.learning_rate, self.optimizer, self.utility, self.noise = learning_rate, optimizer, utility, noise
-        self._work = "train"
 
     def work(self, round: int) -> str:
         """Return "train" for a gradient round, "evolve" for an evolution round (rounds count from 1)."""
@@ -82,12 +81,11 @@ class Alternating(Rounds):
 
     def ask(self, round: int, params: Tensors, clients: Sequence[int]) -> Ask:
         """Ask for what the schedule says."""
-        self._work = self.work(round)
-        return Ask(params, clients, work=self._work)
+        return Ask(params, clients, work=self.work(round))
 
-    def like(self, params: Tensors, work: str | None = None) -> Tensors:
+    def like(self, params: Tensors, work: str = "train") -> Tensors:
         """An update per parameter, or `fitness` [2, pairs]."""
-        if (work or self._work) == "train":
+        if work == "train":
             return super().like(params)
         return {"fitness": next(iter(params.values())).new_empty(2, self.pairs)}
 
@@ -104,7 +102,7 @@ class Alternating(Rounds):
     def tell(self, round: int, params: Tensors, cohort: Cohort) -> Tensors:
         """Step along the mean update, or up the estimate from ranks."""
         assert cohort.tensors is not None
-        if self.work(round) == "train":
+        if cohort.work == "train":
             return add_scaled(params, update_of(cohort.tensors), self.server_learning_rate)
         utilities = shaped(cohort.tensors["fitness"].flatten(), self.utility).view(2, self.pairs)
         scale = 2 * self.pairs * (self.sigma if self.utility == "raw" else 1)

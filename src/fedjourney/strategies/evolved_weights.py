@@ -44,7 +44,7 @@ class EvolvedWeights(Rounds):
         setting: Setting,
         /,
         *,
-        population: Annotated[int, Ge(3)] = 8,
+        population: Annotated[int, Ge(4)] = 8,
         generations: Annotated[int, Ge(1)] = 2,
         sigma: Annotated[float, Gt(0)] = 0.3,
         committee: Annotated[int, Ge(1)] = 2,
