@@ -125,3 +125,11 @@ def test_labels_that_say_unknown_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "hidden.npz", x=np.zeros((4, 2)), y=np.array([0, 1, -1, 1]))
     with pytest.raises(DataError, match="got -1"):
         build(source(tmp_path), name="arrays", path="hidden.npz")
+
+
+def test_a_subset_is_a_folder_of_the_set(data_root: Path, tmp_path: Path) -> None:
+    root = data_root / "uoft-cs"
+    options = {"name": "huggingface", "set": str(root), "limit": 50}
+    assert len(build(source(tmp_path, data_root), **options, subset="cifar10").train) > 0
+    with pytest.raises(DataError, match='Did you mean "cifar10"'):
+        build(source(tmp_path, data_root), **options, subset="cifar1")

@@ -47,7 +47,7 @@ def huggingface(
         sequence_length: characters per example of text.
     """
     options = [set, subset, input, target, owner, validation, test, limit, mean, deviation, sequence_length]
-    files = _local(source, set)
+    files = _local(source, set, subset)
     if files is None:
         tables = _from_hub(set, subset)
         key = ["hub", options, source.seed, [t.num_rows for t in tables.values()]]
@@ -88,15 +88,21 @@ def huggingface(
     return cached(source.cache_dir, key, decode)
 
 
-def _local(source: Source, name: str) -> dict[str, list[Path]] | None:
-    """Return split -> parquet files, or None where no folder of that name is at hand."""
+def _local(source: Source, name: str, subset: str) -> dict[str, list[Path]] | None:
+    """Return split -> parquet files, or None where no folder of that name is at hand; a subset is a folder in it."""
     if not name:
         raise DataError("[data] set: expected a data set's name or folder, got an empty text.")
     for root in (source.data_dir, source.base_dir, Path("/")):
         folder = root / name if root is not None and (root != Path("/") or Path(name).is_absolute()) else None
         if folder is None or not folder.is_dir():
             continue
-        every = sorted(folder.rglob("*.parquet"))
+        if subset and not (folder / subset).is_dir():
+            there = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
+            raise DataError(
+                f'[data] subset: expected a folder "{subset}" in {folder}, found none. '
+                f"There are: {', '.join(there) or 'none'}.{nearest(subset, there)}"
+            )
+        every = sorted((folder / subset).rglob("*.parquet"))
         found = {split: [p for p in every if p.name.startswith(split)] for split in ("train", "test")}
         found = {split: paths for split, paths in found.items() if paths}
         if "train" not in found:
