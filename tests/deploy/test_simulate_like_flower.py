@@ -1,14 +1,13 @@
 """The same app in Flower's own simulation and in ours: the same parameters."""
 
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fedjourney
-from fedjourney.engines.flower import _Simulation
+from fedjourney.engines.flower import Simulation
 
 pytestmark = pytest.mark.deploy
 
@@ -24,15 +23,10 @@ def test_a_numpy_app_learns_the_same_parameters(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours.npy", tmp_path / "theirs.npy"
     result = fedjourney.simulate(app, nodes=NODES, run_config=config | {"result": str(ours)}, workers=2)
     assert result.failed == 0
-    with _Simulation(NODES) as superlink:
-        text = " ".join(f"{key}={value}" for key, value in config.items()) + f' result="{theirs}"'
-        command = ["flwr", "run", str(app), "here", "--stream", "--run-config", text]
-        process = superlink._spawn("run", [*command, "--federation-config", superlink.federation])
-        deadline = time.monotonic() + SECONDS
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert process.returncode == 0, superlink._logs()
-        assert theirs.exists(), superlink._logs()
+    nested = {"train": {"steps": config["train.steps"]}}
+    flat = {key: value for key, value in config.items() if "." not in key}
+    with Simulation(NODES, app=app) as superlink:
+        superlink.submit(flat | nested | {"result": str(theirs)}, "the app", timeout=SECONDS)
     # Flower adds replies in the order of their arrival, so the last bits may differ
     np.testing.assert_allclose(np.load(ours), np.load(theirs), rtol=1e-12, atol=1e-15)
     assert np.abs(np.load(ours)).max() > 0.01
