@@ -48,9 +48,15 @@ def experiment(small: str, name: str, options: str, engine: str = "") -> config.
 
 
 OPTIONS = {name: case[0] for name, case in (RUNS | TWICE).items()}
+QUICK = ["open_es replayed", "fedkseed", "genetic", "esgd", "evolved_weights"]  # one of each way to remember and to ask
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+def some(names: list[str], quick: list[str]) -> list[Any]:
+    """Return the names, those beyond `quick` for the tests that CI alone runs."""
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.deploy) for name in names]
+
+
+@pytest.mark.parametrize("name", some([*OPTIONS], QUICK))
 def test_a_run_that_stopped_goes_on_to_the_same_bits(name: str, small: str, tmp_path: Path) -> None:
     whole = fedjourney.run(experiment(small, name, OPTIONS[name]), tmp_path / "whole")
     assert all(row["clients"]["counted"] and not row["clients"]["failed"] for row in whole.rounds[1:])
@@ -80,7 +86,9 @@ def _charged(name: str, first: dict[str, Any]) -> None:
     assert down + 60 * messages < first["bytes_down"] < down + 700 * messages
 
 
-@pytest.mark.parametrize("name", ["open_es", "snes", "guided_es", "evofed", "decomfl", "genetic", "eggroll"])
+@pytest.mark.parametrize(
+    "name", some(["open_es", "snes", "guided_es", "evofed", "decomfl", "genetic", "eggroll"], ["decomfl", "eggroll"])
+)
 def test_model_or_fitness_down_is_the_same_run(name: str, small: str, tmp_path: Path) -> None:
     options = OPTIONS[name]
     told, replayed = (
@@ -91,25 +99,9 @@ def test_model_or_fitness_down_is_the_same_run(name: str, small: str, tmp_path: 
     assert replayed.rounds[3]["bytes_down"] < told.rounds[3]["bytes_down"]
 
 
-LOCAL = 'name = "local"\nworkers = 2'
-
-
-def _local(name: str, small: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", some([*OPTIONS], ["decomfl", "evolved_weights"]))
+def test_workers_give_the_same_bits(name: str, small: str, tmp_path: Path) -> None:
     serial = fedjourney.run(experiment(small, name, OPTIONS[name]), tmp_path / "serial")
-    local = fedjourney.run(experiment(small, name, OPTIONS[name], LOCAL), tmp_path / "local")
+    local = fedjourney.run(experiment(small, name, OPTIONS[name], 'name = "local"\nworkers = 2'), tmp_path / "local")
     assert local.digest == serial.digest
     assert [row["bytes_up"] for row in local.rounds] == [row["bytes_up"] for row in serial.rounds]
-
-
-QUICK = ["decomfl", "evolved_weights"]  # state and ragged rows; rows without a fold and two kinds of work
-
-
-@pytest.mark.parametrize("name", QUICK)
-def test_workers_give_the_same_bits(name: str, small: str, tmp_path: Path) -> None:
-    _local(name, small, tmp_path)
-
-
-@pytest.mark.deploy
-@pytest.mark.parametrize("name", [name for name in OPTIONS if name not in QUICK])
-def test_workers_give_the_same_bits_for_every_strategy(name: str, small: str, tmp_path: Path) -> None:
-    _local(name, small, tmp_path)
