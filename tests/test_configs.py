@@ -58,6 +58,12 @@ def test_help_and_list_import_neither_torch_nor_flwr() -> None:
         ("python-topics-lstm", 0.42, 30, 0),
         ("digits-open-es", 0.92, 100, 0),
         ("shakespeare-lstm", 0.3, 30, 0),
+        ("digits-snes", 0.90, 100, 0),
+        ("digits-snes", 0.90, 100, 1),
+        ("digits-evofed", 0.95, 60, 0),
+        ("digits-evofed", 0.95, 60, 1),
+        ("digits-genetic", 0.84, 100, 0),
+        ("digits-genetic", 0.84, 100, 1),
     ],
 )
 def test_a_config_reaches_what_it_says(tmp_path: Path, name: str, target: float, by: int, seed: int) -> None:

@@ -92,7 +92,7 @@ def shaped(fitness: torch.Tensor, utility: Utility) -> torch.Tensor:
 def utilities(fitness: torch.Tensor) -> torch.Tensor:
     """Return natural evolution strategies' utilities, which sum to 0. [M] -> [M] float64.
 
-    u of the i-th best = max(0, ln(M/2 + 1) - ln i) / Σ - 1/M (Wierstra et al. 2014, section 3.1).
+    u of the i-th best = max(0, ln(M/2 + 1) - ln i) / Σ - 1/M (Wierstra et al. 2014, https://arxiv.org/abs/1106.4487).
     """
     count = len(fitness)
     ranks = torch.arange(count, 0, -1, dtype=torch.float64)  # the worst is M-th

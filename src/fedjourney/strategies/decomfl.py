@@ -1,7 +1,7 @@
 """DeComFL: zeroth-order learning with seeds and scalars both ways.
 
 Reference: Li et al. 2025, Achieving Dimension-Free Communication in Federated Learning via Zeroth-Order Optimization,
-https://arxiv.org/abs/2405.15861, Algorithms 1 to 3.
+https://arxiv.org/abs/2405.15861, and the released code (central differences).
 
 Per sampled client and round, K local steps, Q perturbations: up K Q floats; down K 64-bit seeds, and for each round
 missed K seeds, K Q floats and a round number; P floats once (a late joiner: the history where it is less).

@@ -1,7 +1,7 @@
 """EGGROLL: evolution with perturbations of low rank.
 
-Reference: Sarkar et al. 2025, Evolution Strategies at the Hyperscale, https://arxiv.org/abs/2511.16652, section 4,
-and the released code for its scale (σ in the step, no 1/σ; √N).
+Reference: Sarkar et al. 2025, Evolution Strategies at the Hyperscale, https://arxiv.org/abs/2511.16652, and
+the released code for its scale (σ in the step, no 1/σ; √N).
 
 Per sampled client and round, P parameters, n = population / 2 pairs: up 2n floats (z-scores need both sides); down P
 floats, or with `downlink = "fitness"` n floats and a round number for each round missed, and P floats once.

@@ -1,7 +1,8 @@
 """EvoFed: local gradient descent, then the fitness of a shared population against the local result.
 
 Reference: Rahimi et al. 2023, EvoFed: Leveraging Evolutionary Strategies for Communication-Efficient Federated
-Learning, https://arxiv.org/abs/2311.07485, equations 4 to 9 and section 3.2 (partitions).
+Learning, https://arxiv.org/abs/2311.07485 (population-based gradient encoding, with its partitions), and the released
+code for the shape of the step.
 
 Per sampled client and round, n = population / 2 pairs, B blocks: up nB floats (a pair's two numbers enter the step
 only through their difference, so half of the paper's); down nB floats and a round number for each round missed, and

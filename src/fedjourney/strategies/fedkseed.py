@@ -1,7 +1,7 @@
 """FedKSeed: full-parameter zeroth-order learning with K fixed seeds.
 
 Reference: Qin et al. 2024, Federated Full-Parameter Tuning of Billion-Sized Language Models with Communication Cost
-under 18 Kilobytes, https://arxiv.org/abs/2312.06353, Algorithm 1 and section 4.2 (FedKSeed-Pro).
+under 18 Kilobytes, https://arxiv.org/abs/2312.06353, with its FedKSeed-Pro (seeds drawn by what they brought).
 
 Per sampled client and round, K seeds, T local steps, P parameters: up T pairs of a 16-bit number and a float (6 T
 bytes); down the accumulated scalars that have changed since the client's last round, as 16-bit number and float, or

@@ -1,7 +1,7 @@
 """Averaging by fitness: who scores better counts for more.
 
 Reference: ours, after the weighted recombination of evolution strategies (Hansen and Ostermeier 2001, Completely
-Derandomized Self-Adaptation in Evolution Strategies, equation 3); softmax of the fitness in place of ranks, so that
+Derandomized Self-Adaptation in Evolution Strategies); softmax of the fitness in place of ranks, so that
 replies can be folded as they come. Per sampled client and round P floats and one number up, P floats down.
 """
 

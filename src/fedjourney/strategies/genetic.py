@@ -2,7 +2,7 @@
 
 References: Such et al. 2017, Deep Neuroevolution: Genetic Algorithms Are a Competitive Alternative,
 https://arxiv.org/abs/1712.06567, Algorithm 1 (truncation, elitism, individuals as seeds); Bäck and Schwefel 1993, An
-Overview of Evolutionary Algorithms for Parameter Optimization, section 2 (self-adaptation), for τ and τ'.
+Overview of Evolutionary Algorithms for Parameter Optimization, for self-adaptation with τ and τ'.
 
 Per sampled client and round, P parameters, M individuals: up M floats. Down M P floats with `downlink = "model"`;
 with `downlink = "fitness"` M floats and a round number for each generation missed, and P floats once: parents, masks

@@ -1,7 +1,7 @@
 """Guided evolution strategy over clients.
 
 Reference: Maheswaranathan et al. 2019, Guided evolutionary strategies: augmenting random search with surrogate
-gradients, https://arxiv.org/abs/1806.10230, equations 1 to 3 and Algorithm 1.
+gradients, https://arxiv.org/abs/1806.10230.
 
 Per sampled client and round, P parameters, n = population / 2 pairs, k past updates: up n floats (pair differences);
 down (1 + k) P floats, or with `downlink = "fitness"` n floats and a round number for each round missed: whoever

@@ -1,8 +1,8 @@
 """Separable natural evolution strategy over clients.
 
 References: Schaul, Glasmachers, Schmidhuber 2011, High Dimensions and Heavy Tails for Natural Evolution Strategies,
-https://doi.org/10.1145/2001576.2001692, Algorithm 1 (SNES); Wierstra et al. 2014, Natural Evolution Strategies,
-https://arxiv.org/abs/1106.4487, section 3.1 (utilities) and Algorithm 6.
+https://doi.org/10.1145/2001576.2001692 (SNES); Wierstra et al. 2014, Natural Evolution Strategies,
+https://arxiv.org/abs/1106.4487 (utilities, learning rates).
 
 Per sampled client and round, P parameters, n = population / 2 pairs: up 2n floats (noise levels adapt from both sides
 of a pair); down P floats and P more for the levels (one per tensor with `granularity = "layer"`), or with
