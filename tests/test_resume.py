@@ -136,6 +136,7 @@ def test_a_full_disk_is_an_error_that_says_so_and_the_run_goes_on_later(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+@pytest.mark.kill
 def test_a_read_only_folder_is_an_error_that_says_so(
     longer: Path, mounted: Callable[..., Path], fedjourney_command: Command
 ) -> None:
