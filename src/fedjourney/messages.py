@@ -14,7 +14,7 @@ from fedjourney.tensors import Tensors
 
 def to_arrays(tensors: Tensors) -> ArrayRecord:
     """Return tensors as Flower arrays, names and order kept."""
-    return ArrayRecord({name: Array(np.ascontiguousarray(t.detach().cpu().numpy())) for name, t in tensors.items()})
+    return ArrayRecord({name: Array(t.detach().cpu().contiguous().numpy()) for name, t in tensors.items()})
 
 
 def to_tensors(record: Any) -> Tensors:
@@ -41,7 +41,8 @@ def write_exchange(exchange: Exchange, run: dict[str, Any], nodes: Mapping[int, 
     """
     places: dict[int, list[int]] = {}
     for place, client in enumerate(exchange.clients):
-        places.setdefault(nodes[client], []).append(place)
+        if client in nodes:  # one that nobody holds is not asked, and counts as lost
+            places.setdefault(nodes[client], []).append(place)
     arrays = to_arrays(exchange.shared)  # encoded once for all nodes
     told = run | {"round": exchange.round, "work": exchange.work}
     messages = []

@@ -12,6 +12,7 @@ from fedjourney.errors import RunError
 from fedjourney.exchange import Answer, Block, Exchange, Problem, fold_block
 from fedjourney.plan import Plan
 
+NOBODY = 0  # no node has this id
 LOOK_SECONDS = 0.5  # between two looks for new nodes
 
 
@@ -36,7 +37,7 @@ class Network:
         waiting: dict[int, Answer] = {}
         asked: dict[int, list[int]] = {}
         for client in exchange.clients:
-            asked.setdefault(self._nodes[client], []).append(client)
+            asked.setdefault(self._nodes.get(client, NOBODY), []).append(client)
 
         def answers(clients: list[int]) -> Iterator[Answer]:
             for client in clients:
