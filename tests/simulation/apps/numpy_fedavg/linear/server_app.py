@@ -12,7 +12,8 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     config = context.run_config
     print("nodes", len(list(grid.get_node_ids())))
-    strategy = FedAvg(fraction_train=config["fraction"], fraction_evaluate=1.0, min_available_nodes=2)
+    least = config["min-available-nodes"]
+    strategy = FedAvg(fraction_train=config["fraction"], fraction_evaluate=1.0, min_available_nodes=least)
     result = strategy.start(grid, ArrayRecord([np.zeros(3000)]), num_rounds=config["rounds"])
     (w,) = result.arrays.to_numpy_ndarrays()
     print("parameters", w[:4].tolist(), float(np.abs(w).sum()))
