@@ -1,7 +1,6 @@
 """Lanes: the local updates of several clients as one vectorised, optionally compiled, loop of steps."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from torch.func import vmap
 
 from fedjourney.batching import Batch, gradient, gradient_in_lanes
+from fedjourney.compiler import compiled
 from fedjourney.seeds import seed_for
 from fedjourney.tasks import Task
 from fedjourney.tensors import Tensors
@@ -98,8 +98,7 @@ class Lanes:
         together: Step = vmap(alone)
         tried: list[tuple[str, Step]] = [("vectorised", together)]
         if self._compile:
-            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no helper processes that could outlive us
-            tried.insert(0, ("compiled", torch.compile(together, dynamic=False)))
+            tried.insert(0, ("compiled", compiled(together)))
         for kind, step in tried:
             try:
                 got = step(*carry, batch)
