@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch.func import grad, vmap
 
+from fedjourney.batching import Batch
 from fedjourney.compiler import compiled
+from fedjourney.tensors import Tensors
 
 
 @pytest.mark.compile
@@ -14,9 +16,14 @@ def test_the_gradient_of_max_pooling_is_pytorchs_in_every_lane(options: tuple[in
         channels = torch.nn.functional.conv2d(images, weight)
         return torch.nn.functional.max_pool2d(channels.relu(), *options).square().sum()
 
-    weight = torch.randn(4, 3, 2, 3, 3, dtype=torch.float64)
-    images = torch.randn(4, 5, 2, 11, 12, dtype=torch.float64)
-    torch._dynamo.reset()
-    got = compiled(vmap(grad(loss)))(weight, images)
-    expected = torch.stack([grad(loss)(w, i) for w, i in zip(weight, images, strict=True)])
-    torch.testing.assert_close(got, expected, rtol=0, atol=1e-9)
+    def step(params: Tensors, extra: Tensors, batch: Batch) -> tuple[Tensors, Tensors]:
+        return {"weight": vmap(grad(loss))(params["weight"], batch.x["image"])}, {"steps": extra["steps"] + 1}
+
+    batch = Batch({"image": torch.randn(4, 5, 2, 11, 12, dtype=torch.float64)}, {}, torch.ones(4, 5), torch.zeros(4))
+    weight, steps = torch.randn(4, 3, 2, 3, 3, dtype=torch.float64), torch.zeros(4)
+    run = compiled(step)
+    for count in range(2):  # the first call compiles
+        params, extra = run({"weight": weight}, {"steps": steps + count}, batch)
+        expected = [grad(loss)(w, i) for w, i in zip(weight, batch.x["image"], strict=True)]
+        torch.testing.assert_close(params["weight"], torch.stack(expected), rtol=0, atol=1e-9)
+        torch.testing.assert_close(extra["steps"], steps + count + 1)

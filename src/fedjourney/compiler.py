@@ -1,10 +1,17 @@
-"""The compiler of steps: Inductor, but for what it makes slower than PyTorch's own kernel."""
+"""The compiler of steps: traced once, for shapes that stay, and compiled by Inductor."""
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from fedjourney.batching import Batch
+from fedjourney.tensors import Tensors
+
+Step: TypeAlias = Callable[[Tensors, Tensors, Batch], tuple[Tensors, Tensors]]
+"""(parameters, whatever else a step needs, a batch) -> the first two after the step."""
 
 _max_pool = torch.ops.aten.max_pool2d_with_indices_backward.default
 
@@ -32,17 +39,47 @@ def _(grad_output: torch.Tensor, inputs: torch.Tensor, *rest: Any) -> torch.Tens
     return torch.empty_like(inputs, memory_format=torch.contiguous_format)
 
 
-def compiled(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the step, compiled at its first call for the shapes of that call."""
+def compiled(step: Step) -> Step:
+    """Return the step, compiled at its first call with tensors of each form.
+
+    It must be pure: which operations run depends on nothing but the tensors' names and forms. That is why, other than
+    under `torch.compile`, nothing has to be checked at each call but these.
+    """
+    found: dict[Any, Step] = {}
+
+    def call(params: Tensors, extra: Tensors, batch: Batch) -> tuple[Tensors, Tensors]:
+        tensors = _flat(params, extra, batch)
+        form = (*params, *extra, *[(tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors])
+        if form not in found:
+            found[form] = _compiled(step, params, extra, batch)
+        return found[form](params, extra, batch)
+
+    return call
+
+
+def _flat(params: Tensors, extra: Tensors, batch: Batch) -> list[torch.Tensor]:
+    return [*params.values(), *extra.values(), *batch.x.values(), *batch.y.values(), batch.mask, batch.key]
+
+
+def _compiled(step: Step, params: Tensors, extra: Tensors, batch: Batch) -> Step:
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no helper processes that could outlive us
-    return torch.compile(step, dynamic=False, backend=_inductor)
+    from torch._inductor import compile as inductor
 
+    names = [list(part) for part in (params, extra, batch.x, batch.y)]
 
-def _inductor(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
-    from torch._inductor.compile_fx import compile_fx
-    from torch._inductor.decomposition import select_decomp_table
+    def flat(*tensors: torch.Tensor) -> list[torch.Tensor]:
+        left = iter(tensors)
+        params, extra, x, y = ({name: next(left) for name in part} for part in names)
+        params, extra = step(params, extra, Batch(x, y, next(left), next(left)))
+        return [*(params[name] for name in names[0]), *(extra[name] for name in names[1])]
 
-    table = dict(select_decomp_table())
-    if all(value.device.type == "cpu" for value in inputs if isinstance(value, torch.Tensor)):
-        table[_max_pool] = _max_pool2d_backward
-    return compile_fx(graph, list(inputs), decompositions=table)
+    tensors = _flat(params, extra, batch)
+    own = {_max_pool: _max_pool2d_backward} if all(tensor.device.type == "cpu" for tensor in tensors) else {}
+    run = inductor(make_fx(flat, decomposition_table=own, tracing_mode="fake")(*tensors), [*tensors])
+    first, count = names[0], len(names[0])
+
+    def call(params: Tensors, extra: Tensors, batch: Batch) -> tuple[Tensors, Tensors]:
+        stepped = run(*_flat(params, extra, batch))
+        return dict(zip(first, stepped, strict=False)), dict(zip(names[1], stepped[count:], strict=True))
+
+    return call

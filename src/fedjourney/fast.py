@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fedjourney.config import Experiment
+from fedjourney.environment import worker_environment
 from fedjourney.plan import Plan
 from fedjourney.storage import cache_dir, write_atomically
 
@@ -92,8 +93,6 @@ def _processor() -> str:
 def _measured(experiment: Experiment, data_root: Path | None) -> list[dict[str, Any]]:
     """Measure in a process of its own; the plain loop alone if that fails."""
     told = {"text": experiment.text(), "base_dir": str(experiment.base_dir), "data_root": str(data_root or "")}
-    threads = str(experiment["numerics"]["threads"])
-    path = os.pathsep.join(path or os.getcwd() for path in sys.path)  # a plug-in may lie beside the caller
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "fedjourney.fast"],
@@ -101,7 +100,7 @@ def _measured(experiment: Experiment, data_root: Path | None) -> list[dict[str, 
             stdout=subprocess.PIPE,
             text=True,
             timeout=TIMEOUT,
-            env=os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": path},
+            env=worker_environment(experiment["numerics"]["threads"]),
         )
         found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
         return found

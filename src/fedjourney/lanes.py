@@ -1,7 +1,7 @@
 """Lanes: the local updates of several clients as one vectorised, optionally compiled, loop of steps."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
@@ -9,15 +9,13 @@ import torch
 from torch.func import vmap
 
 from fedjourney.batching import Batch, gradient, gradient_in_lanes
-from fedjourney.compiler import compiled
+from fedjourney.compiler import Step, compiled
 from fedjourney.seeds import seed_for
 from fedjourney.tasks import Task
 from fedjourney.tensors import Tensors
 from fedjourney.updates import Carry, Client, LocalUpdate, Reply
 
 _log = logging.getLogger("fedjourney")
-
-Step = Callable[[Tensors, Tensors, Batch], tuple[Tensors, Tensors]]
 
 AGREES = {torch.float32: 1e-4, torch.float64: 1e-9}  # relative, between a vectorised or compiled step and eager
 

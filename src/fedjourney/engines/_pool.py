@@ -1,7 +1,6 @@
 """A pool of worker processes: jobs in, results out in order; deaths and deadlines are part of it."""
 
 import contextlib
-import os
 import secrets
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 
 from fedjourney.engines._arena import Arena, Placed
 from fedjourney.engines._pipe import Failed, receive, send
+from fedjourney.environment import worker_environment
 from fedjourney.errors import RunError
 
 START_SECONDS = 120.0
@@ -70,12 +70,11 @@ class _Worker:
         self._listener = Listener(address, authkey=key)
         self.arenas = [Arena() for _ in range(SLOTS)]
         handles = [common.handle, *(arena.handle for arena in self.arenas)]
-        threads = {"OMP_NUM_THREADS": str(first["threads"]), "MKL_NUM_THREADS": str(first["threads"])}
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "fedjourney.engines._worker"],
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the parent, which then ends its workers
-            env=os.environ | threads | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+            env=worker_environment(first["threads"]),
             pass_fds=[handle for handle in handles if isinstance(handle, int)],
         )
         assert self.process.stdin is not None

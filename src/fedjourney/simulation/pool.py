@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from flwr.app import Error
 
+from fedjourney.environment import worker_environment
 from fedjourney.flower_private import ErrorCode
 from fedjourney.simulation import codec
 from fedjourney.simulation.answer import Answer, Failure, failed
@@ -24,7 +25,6 @@ from fedjourney.simulation.terminal import Terminal
 
 TRIES = 2  # a message that took a worker down with it twice is not tried again
 KEPT = 3  # a worker keeps large bytes up to so many times those of its last message: models of a round come again
-THREADS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM", "BLIS")
 
 
 class AppError(Exception):
@@ -171,15 +171,13 @@ class _Hand(threading.Thread):
         return answer
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
-        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-        threads = {f"{library}_NUM_THREADS": "1" for library in THREADS}
         order = {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")}  # sets of text have the same order in all
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "fedjourney.simulation._worker"],  # -P: no working directory on sys.path
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for this process, which then ends its workers
-            env=os.environ | {"PYTHONPATH": path} | threads | order,
+            env=worker_environment(threads=1) | order,
         )
         with contextlib.suppress(OSError):
             codec.write_frames(_input(process), [self._pool.first])
