@@ -27,3 +27,24 @@ def test_the_gradient_of_max_pooling_is_pytorchs_in_every_lane(options: tuple[in
         expected = [grad(loss)(w, i) for w, i in zip(weight, batch.x["image"], strict=True)]
         torch.testing.assert_close(params["weight"], torch.stack(expected), rtol=0, atol=1e-9)
         torch.testing.assert_close(extra["steps"], steps + count + 1)
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_dense_weight_moves_in_place_unless_it_is_still_needed(keeps: bool) -> None:
+    def loss(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(x, weight).square().sum()
+
+    def step(params: Tensors, extra: Tensors, batch: Batch) -> tuple[Tensors, Tensors]:
+        gradients = vmap(grad(loss))(params["weight"], batch.x["x"])
+        return {"weight": params["weight"] + (-0.1 * gradients)}, {name: params["weight"] for name in extra}
+
+    batch = Batch({"x": torch.randn(2, 4, 5, dtype=torch.float64)}, {}, torch.ones(2, 4), torch.zeros(2))
+    weight = torch.randn(2, 3, 5, dtype=torch.float64)
+    expected = weight + (-0.1 * torch.stack([grad(loss)(w, x) for w, x in zip(weight, batch.x["x"], strict=True)]))
+    given = weight.clone()
+    params, extra = compiled(step)({"weight": given}, {"before": torch.zeros_like(weight)} if keeps else {}, batch)
+    torch.testing.assert_close(params["weight"], expected, rtol=0, atol=1e-9)
+    assert (params["weight"] is given) is not keeps
+    for kept in extra.values():
+        assert torch.equal(kept, weight)

@@ -1,49 +1,29 @@
 """The compiler of steps: traced once, for shapes that stay, and compiled by Inductor."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
+from torch import fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from fedjourney import kernels
 from fedjourney.batching import Batch
 from fedjourney.tensors import Tensors
 
 Step: TypeAlias = Callable[[Tensors, Tensors, Batch], tuple[Tensors, Tensors]]
 """(parameters, whatever else a step needs, a batch) -> the first two after the step."""
 
-_max_pool = torch.ops.aten.max_pool2d_with_indices_backward.default
-
-
-@torch.library.custom_op("fedjourney::max_pool2d_backward", mutates_args=())
-def _max_pool2d_backward(
-    grad_output: torch.Tensor,
-    inputs: torch.Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    ceil_mode: bool,
-    indices: torch.Tensor,
-) -> torch.Tensor:
-    """PyTorch's gradient of max-pooling, which no pass of the compiler looks into.
-
-    Inductor writes it as a scalar loop, a fifth of a LeNet's step; PyTorch's own kernel is some ten times faster.
-    """
-    return _max_pool(grad_output, inputs, kernel_size, stride, padding, dilation, ceil_mode, indices)
-
-
-@_max_pool2d_backward.register_fake
-def _(grad_output: torch.Tensor, inputs: torch.Tensor, *rest: Any) -> torch.Tensor:
-    return torch.empty_like(inputs, memory_format=torch.contiguous_format)
+_aten = torch.ops.aten
 
 
 def compiled(step: Step) -> Step:
     """Return the step, compiled at its first call with tensors of each form.
 
     It must be pure: which operations run depends on nothing but the tensors' names and forms. That is why, other than
-    under `torch.compile`, nothing has to be checked at each call but these.
+    under `torch.compile`, nothing has to be checked at each call but these. What is returned takes over the parameters
+    that it is given: some it changes in place.
     """
     found: dict[Any, Step] = {}
 
@@ -70,16 +50,76 @@ def _compiled(step: Step, params: Tensors, extra: Tensors, batch: Batch) -> Step
     def flat(*tensors: torch.Tensor) -> list[torch.Tensor]:
         left = iter(tensors)
         params, extra, x, y = ({name: next(left) for name in part} for part in names)
-        params, extra = step(params, extra, Batch(x, y, next(left), next(left)))
+        with kernels.OwnPooling():
+            params, extra = step(params, extra, Batch(x, y, next(left), next(left)))
         return [*(params[name] for name in names[0]), *(extra[name] for name in names[1])]
 
     tensors = _flat(params, extra, batch)
-    own = {_max_pool: _max_pool2d_backward} if all(tensor.device.type == "cpu" for tensor in tensors) else {}
-    run = inductor(make_fx(flat, decomposition_table=own, tracing_mode="fake")(*tensors), [*tensors])
-    first, count = names[0], len(names[0])
+    traced = make_fx(flat, tracing_mode="fake")(*tensors)
+    changed = _add_products_in_place(traced, len(names[0]))
+    run = inductor(traced, [*tensors])
 
     def call(params: Tensors, extra: Tensors, batch: Batch) -> tuple[Tensors, Tensors]:
-        stepped = run(*_flat(params, extra, batch))
-        return dict(zip(first, stepped, strict=False)), dict(zip(names[1], stepped[count:], strict=True))
+        made = iter(run(*_flat(params, extra, batch)))
+        after = {name: params[name] if place in changed else next(made) for place, name in enumerate(names[0])}
+        return after, dict(zip(names[1], made, strict=True))
 
     return call
+
+
+def _add_products_in_place(traced: fx.GraphModule, params: int) -> set[int]:
+    """Let steps `p + factor * (a @ b)` change p in place; return which of the first outputs are gone for that.
+
+    So moves a dense layer's weight in most updates. Written out, the product is as large as the weight: made, read
+    and scaled it costs about twice the memory's bandwidth of a product that is added where it belongs.
+    """
+    graph = traced.graph
+    inputs, end = graph.find_nodes(op="placeholder"), graph.output_node()
+    outputs: list[fx.Node] = list(end.args[0])  # type: ignore[arg-type]
+    storages = [_storage(output) for output in outputs]
+    changed = set()
+    for place, (before, after) in enumerate(zip(inputs[:params], outputs[:params], strict=True)):
+        found = _sum_with_product(before, after)
+        if found is None or _storage(before) in storages or storages.count(_storage(after)) > 1:
+            continue
+        left, right, factor = found
+        with graph.inserting_before(end):
+            graph.call_function(kernels.add_product_, (before, left, right, factor))
+        changed.add(place)
+    end.args = ([output for place, output in enumerate(outputs) if place not in changed],)
+    graph.eliminate_dead_code()
+    traced.recompile()
+    return changed
+
+
+def _storage(node: fx.Node) -> int:
+    return int(node.meta["val"].untyped_storage()._cdata)
+
+
+def _sum_with_product(before: fx.Node, after: fx.Node) -> tuple[fx.Node, fx.Node, float] | None:
+    """Return a, b and factor where `after` is `before + factor * (a @ b)`, in batches."""
+    if not (_only(after, _aten.add.Tensor) and after.args[0] is before):
+        return None
+    scaled: Any = after.args[1]
+    if not (_only(scaled, _aten.mul.Tensor) and isinstance(scaled.args[1], float)):
+        return None
+    factor, turned = scaled.args[1], False
+    product: Any = scaled.args[0]
+    while _only(product, _aten.transpose.int) or _only(product, _aten._unsafe_view.default):
+        inner: Any = product.args[0]
+        if product.target is _aten.transpose.int:
+            if sorted(int(dim) % 3 for dim in product.args[1:]) != [1, 2]:
+                return None
+            turned = not turned
+        elif inner.meta["val"].shape != product.meta["val"].shape:
+            return None
+        product = inner
+    if turned or not _only(product, _aten.bmm.default) or product.meta["val"].shape != before.meta["val"].shape:
+        return None
+    left, right = product.args
+    return left, right, factor
+
+
+def _only(node: Any, operation: Any) -> bool:
+    """Return whether the node is that operation and something used once."""
+    return isinstance(node, fx.Node) and node.target is operation and len(node.users) == 1

@@ -48,6 +48,8 @@ class Lanes:
         carries = [update.start(client.shared, client.row, client.state) for client in clients]
         carries += carries[:1] * (self.number - len(clients))
         params, extra = _stack([carry.params for carry in carries]), _stack([carry.extra for carry in carries])
+        if self.number == 1:
+            params = _copied(params)  # a step may change them in place
         for number in range(update.passes):
             passes = [
                 self._task.batches(
@@ -61,19 +63,19 @@ class Lanes:
                 some = next(batch for batch in batches if batch is not None)
                 filled = [some if batch is None else batch for batch in batches]
                 batch = _batch(filled + [some] * (self.number - len(filled)))
-                stepped = self._step(update, (params, extra), batch)
                 if None in batches or len(batches) < self.number:
                     active = torch.tensor([b is not None for b in batches] + [False] * (self.number - len(batches)))
                     active = active.to(batch.mask.device)
+                    stepped = self._step(update, (_copied(params), extra), batch)
                     params, extra = _chosen(active, stepped[0], params), _chosen(active, stepped[1], extra)
                 else:
-                    params, extra = stepped
+                    params, extra = self._step(update, (params, extra), batch)
         for lane, client in enumerate(clients):
             own = Carry({n: t[lane] for n, t in params.items()}, {n: t[lane] for n, t in extra.items()})
             yield update.finish(client.shared, own)
 
     def _step(self, update: LocalUpdate, carry: tuple[Tensors, Tensors], batch: Batch) -> tuple[Tensors, Tensors]:
-        """Step all lanes; the first time also one by one in eager mode, to compare."""
+        """Step all lanes, maybe in place; the first time also one by one in eager mode, to compare."""
         key = id(update)
         if key not in self._steps:
             self._steps[key] = self._made(update, carry, batch)
@@ -99,7 +101,7 @@ class Lanes:
             tried.insert(0, ("compiled", compiled(together)))
         for kind, step in tried:
             try:
-                got = step(*carry, batch)
+                got = step(_copied(carry[0]), carry[1], batch)
                 wrong = _difference(got, expected)
             except Exception as error:  # no compiler, an operation that vmap does not know, …
                 _log.warning("the %s step cannot be used here, falling back: %s", kind, str(error).partition("\n")[0])
@@ -120,16 +122,25 @@ def _lane_of(batch: Batch, lane: int) -> Batch:
     return Batch(_lane(batch.x, lane), _lane(batch.y, lane), batch.mask[lane], batch.key[lane])
 
 
+def _copied(tensors: Tensors) -> Tensors:
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
 def _stack(rows: list[Tensors]) -> Tensors:
-    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    return {name: _stacked([row[name] for row in rows]) for name in rows[0]}
+
+
+def _stacked(rows: list[torch.Tensor]) -> torch.Tensor:
+    """Stack them; a single one is not copied."""
+    return rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)
 
 
 def _batch(batches: list[Batch]) -> Batch:
     return Batch(
         _stack([batch.x for batch in batches]),
         _stack([batch.y for batch in batches]),
-        torch.stack([batch.mask for batch in batches]),
-        torch.stack([batch.key for batch in batches]),
+        _stacked([batch.mask for batch in batches]),
+        _stacked([batch.key for batch in batches]),
     )
 
 
