@@ -1,24 +1,30 @@
 """The client side, the same on every engine: a message comes, a local update runs, a reply goes."""
 
 import functools
+import logging
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from fedjourney import config
 from fedjourney.exchange import Answer, Block, Exchange, Problem, fold_block
-from fedjourney.guard import FAULTS, Shared, described, torch_as_found, well_formed
+from fedjourney.guard import FAULTS, Shared, described, well_formed
 from fedjourney.lanes import Lanes
+from fedjourney.numerics import placed
 from fedjourney.plan import Plan, plan
 from fedjourney.seeds import seed_for
 from fedjourney.storage import ClientStates, States, cache_dir, data_dir
-from fedjourney.tensors import Tensors
 from fedjourney.updates import Client, LocalUpdate, Reply, Work
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
+
+_log = logging.getLogger("fedjourney")
+CPU = torch.device("cpu")
 
 
 @dataclass
@@ -29,10 +35,10 @@ class ClientSide:
     states: States
 
     def __post_init__(self) -> None:
-        """Take lanes and threads from `[numerics]`."""
-        self._lanes = Lanes(self.plan.task, self.plan.experiment["numerics"])
-        self._threads = self.plan.experiment["numerics"]["threads"]
-        self._shared = Shared(Exchange("train", 0, "", {}, [], []))
+        """Take device and lanes from `[numerics]`."""
+        self._numerics = self.plan.numerics
+        self._lanes = Lanes(self.plan.task, self._numerics)
+        self._shared = Shared(Exchange("train", 0, "", {}, [], []), self._numerics.device)
 
     def block(self, exchange: Exchange, at: Callable[[int], None] = lambda client: None, alone: bool = False) -> Block:
         """Answer for all clients of an exchange, and fold what counts.
@@ -42,23 +48,32 @@ class ClientSide:
             at: told the client that is computed now (the first of those in lanes), before it is begun.
             alone: whether each client is computed among idle lanes; never changes the bits.
         """
-        answers = self.answers(exchange, at, alone)
+        answers = self._answers(exchange, at, alone)
         if exchange.kind == "evaluate":
             return Block(list(answers))
-        with torch_as_found(self._threads):
-            return fold_block(self.plan.rounds, self.plan.transforms, exchange.like, answers)
+        with self._numerics.applied():
+            block = fold_block(self.plan.rounds, self.plan.transforms, exchange.like, answers)
+        for answer in block.answers:
+            answer.tensors = placed(answer.tensors, CPU)
+        if block.sums is not None:
+            block.sums = block.sums._replace(tensors=placed(block.sums.tensors, CPU))
+        return block
 
-    def answers(
-        self, exchange: Exchange, at: Callable[[int], None] = lambda client: None, alone: bool = False
-    ) -> Iterator[Answer]:
+    def answers(self, exchange: Exchange) -> Iterator[Answer]:
         """Yield each client's answer as it travels; whatever goes wrong becomes a problem that names the stage."""
+        for answer in self._answers(exchange, lambda client: None, alone=False):
+            answer.tensors = placed(answer.tensors, CPU)
+            yield answer
+
+    def _answers(self, exchange: Exchange, at: Callable[[int], None], alone: bool) -> Iterator[Answer]:
+        """Yield the same with tensors on the device, where nothing has encoded them."""
         if not self._shared.of(exchange):
-            self._shared = Shared(exchange)
+            self._shared = Shared(exchange, self._numerics.device)
         if exchange.kind == "evaluate":
             yield from (self._evaluate(exchange, place) for place in range(len(exchange.clients)))
             return
         half, count = self.plan.halves[exchange.work], len(exchange.clients)
-        step = self._lanes.number if isinstance(half, LocalUpdate) and not alone else 1
+        step = self._numerics.lanes if isinstance(half, LocalUpdate) and not alone else 1
         for start in range(0, count, step):
             places = range(start, min(start + step, count))
             at(exchange.clients[start])
@@ -66,11 +81,6 @@ class ClientSide:
             replies = iter(self._replies(half, [client for client in begun if isinstance(client, Client)]))
             for client in begun:
                 yield client if isinstance(client, Answer) else self._answer(client, next(replies), exchange.work)
-
-    def score(self, params: Tensors, split: str, rows: slice) -> Tensors:
-        """Return the sums of one evaluation block of the server's validation or test examples."""
-        with torch_as_found(self._threads):
-            return self.plan.task.evaluate(params, getattr(self.plan.dataset, split).cut(rows))
 
     def _begin(self, exchange: Exchange, place: int) -> "Client | Answer":
         """Return the client with its shard and its kept state, or the answer that says what is wrong with them."""
@@ -85,27 +95,48 @@ class ClientSide:
             return Answer(
                 index, problem=Problem("state lost", stage, f"no state of round {exchange.states[place]} here")
             )
-        seed = self.plan.experiment.seed
-        row = exchange.row(place)
+        seed, device = self.plan.experiment.seed, self._numerics.device
+        row, state = placed(exchange.row(place), device), placed(state, device)
         return Client(index, exchange.round, self._shared.tensors(), row, state, shard, self.plan.task, seed)
 
     def _replies(self, half: LocalUpdate | Work, clients: list[Client]) -> list[Reply | BaseException]:
         """Return what the clients' work gave, or raised."""
         if isinstance(half, LocalUpdate) and self._lanes.vectorised and len(clients) > 1:
             try:
-                with torch_as_found(self._threads):
-                    replies: list[Reply | BaseException] = list(self._lanes.train(half, clients))
+                with self._numerics.applied():
+                    replies: list[Reply | BaseException] = list(self._in_lanes(half, clients))
                 if not self._shared.restored():
                     return replies
             except FAULTS:
                 pass  # in lanes one client's fault is everybody's: find whose it is, each among idle lanes
         return [self._reply(half, client) for client in clients]
 
+    def _in_lanes(self, half: LocalUpdate, clients: list[Client]) -> Iterator[Reply]:
+        """Train them in lanes, as many at once as the device has memory for."""
+        left = list(clients)
+        while left:
+            some = left[: self._lanes.number]
+            try:
+                replies = list(self._lanes.train(half, some))
+            except torch.OutOfMemoryError:
+                if self._lanes.number == 1:
+                    raise
+                fewer = self._lanes.number // 2
+            else:
+                yield from replies
+                left = left[len(some) :]
+                continue
+            # here, where the failed step's tensors are gone
+            _log.warning("%s: out of memory with %d lanes, going on with %d", self._numerics.device, 2 * fewer, fewer)
+            self._lanes = Lanes(self.plan.task, replace(self._numerics, lanes=fewer))
+            if self._numerics.device.type == "cuda":
+                torch.cuda.empty_cache()
+
     def _reply(self, half: LocalUpdate | Work, client: Client) -> Reply | BaseException:
         """Return what one client's work gave, or raised."""
         client = replace(client, shared=self._shared.tensors())
         try:
-            with torch_as_found(self._threads):
+            with self._numerics.applied():
                 if not isinstance(half, LocalUpdate):
                     reply = half(client)
                 elif self._lanes.vectorised:
@@ -129,16 +160,18 @@ class ClientSide:
             return Answer(client.index, problem=Problem("malformed", "reply", described(error)))
         try:
             tensors, kept = dict(reply.tensors), dict(reply.state)
+            if self.plan.transforms:
+                tensors = placed(tensors, CPU)  # what travels is encoded there
             for number, transform in enumerate(self.plan.transforms):
                 prefix = f"transform/{number}/"
                 update = {name: t for name, t in tensors.items() if name.startswith("update/")}
-                own = {n.removeprefix(prefix): t for n, t in client.state.items() if n.startswith(prefix)}
+                own = {n.removeprefix(prefix): t.cpu() for n, t in client.state.items() if n.startswith(prefix)}
                 seed = seed_for(client.seed, "transform", client.round, client.index, number)
                 sent, own = transform.encode(update, own, seed)
                 tensors = {n: t for n, t in tensors.items() if n not in update} | sent
                 kept |= {prefix + n: t for n, t in own.items()}
             if kept:
-                self.states.save(client.index, client.round, {n: t.contiguous().clone() for n, t in kept.items()})
+                self.states.save(client.index, client.round, {n: t.cpu().contiguous().clone() for n, t in kept.items()})
         except FAULTS as error:
             return _raised(client.index, "transform", error)
         metrics = {"num-examples": float(len(client.shard)), **reply.metrics}
@@ -151,11 +184,11 @@ class ClientSide:
             _, held = self.plan.shard(index)
             if len(held) == 0:
                 return Answer(index, metrics={"num-examples": 0.0})
-            with torch_as_found(self._threads):
+            with self._numerics.applied():
                 metrics = task.summary(task.evaluate(self._shared.tensors(), held))
                 if personal is not None:
-                    state = self.states.load(index, exchange.states[place])
-                    own = task.summary(task.evaluate(personal(self._shared.tensors(), state or {}), held))
+                    state = placed(self.states.load(index, exchange.states[place]) or {}, self._numerics.device)
+                    own = task.summary(task.evaluate(personal(self._shared.tensors(), state), held))
                     metrics |= {f"personal/{name}": value for name, value in own.items()}
             return Answer(index, metrics={"num-examples": float(len(held)), **metrics})
         except FAULTS as error:

@@ -38,10 +38,12 @@ EXPERIMENT: dict[str, tuple[Any, Any]] = {
 }
 NUMERICS: dict[str, tuple[Any, Any]] = {
     "dtype": (Literal["float32", "float64"], "float32"),
-    "device": (Literal["cpu"], "cpu"),
+    "device": (str, "cpu"),  # cpu, cuda, cuda:1, mps, or auto: the best that is here
     "threads": (Annotated[int, Ge(1), Le(1024)], 1),
-    "lanes": (Annotated[int, Ge(1), Le(4096)], 1),  # clients trained at once
-    "compile": (bool, False),  # whether local steps go through torch.compile
+    "lanes": (Annotated[int, Ge(0), Le(4096)], 0),  # clients trained at once; 0 = by the rule of numerics.py
+    "compile": (bool, False),  # whether local steps are compiled
+    "tf32": (bool, False),  # whether CUDA may round float32 products to TF32
+    "mixed_precision": (bool, False),  # whether the forward pass computes in bfloat16
 }
 WITHOUT_BITS = ("engine",)
 """Tables that may differ between a run and its resumption, or between machines: they decide no bits."""

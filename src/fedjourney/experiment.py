@@ -21,7 +21,6 @@ from fedjourney.errors import FedjourneyError, Interrupted, RunError
 from fedjourney.exchange import added, evaluation_blocks
 from fedjourney.fast import choose
 from fedjourney.flower import NOTHING, FlowerStrategy, RoundRecord, Transport
-from fedjourney.guard import torch_as_found
 from fedjourney.network import Network, roll_call
 from fedjourney.plan import Plan, plan
 from fedjourney.results import Recorder, Result
@@ -97,7 +96,7 @@ def serve(built: Plan, grid: Grid, folder: Path, where: Where, watch: Watch | No
     """Coordinate all rounds over a grid, Flower's or ours; new or resumed is decided by the folder."""
     experiment = built.experiment
     timeout = experiment["experiment"]["timeout"]
-    with torch_as_found(experiment["numerics"]["threads"]), _quiet_flower(), run_folder.locked(folder):
+    with built.numerics.on_server.applied(), _quiet_flower(), run_folder.locked(folder):
         start = run_folder.begin(built, folder)
         if run_folder.told(folder)["finished"]:
             return _reread(folder)
@@ -171,8 +170,7 @@ def _central(built: Plan, grid: Grid, params: Tensors) -> dict[str, dict[str, fl
         if isinstance(grid, InProcessGrid):
             sums = grid.score(model, split)
         else:
-            blocks = evaluation_blocks(len(examples))
-            sums = added(built.task.evaluate(model, examples.cut(rows)) for rows in blocks)
+            sums = added(built.score(model, split, rows) for rows in evaluation_blocks(len(examples)))
         found[split] = built.task.summary(sums)
     return found
 

@@ -12,6 +12,7 @@ import torch
 
 import fedjourney
 from fedjourney.errors import RunError
+from fedjourney.numerics import device_name
 from fedjourney.partitions import Cuts
 from fedjourney.plan import Plan
 
@@ -88,7 +89,7 @@ def of_run(built: Plan) -> dict[str, Any]:
             "machine": platform.machine(),
             "system": platform.system(),
             "isa": torch.backends.cpu.get_cpu_capability(),
-            "device": built.experiment["numerics"]["device"],
+            "device": device_name(built.numerics.device),
             "dtype": built.experiment["numerics"]["dtype"],
             "threads": built.experiment["numerics"]["threads"],
         },

@@ -27,11 +27,13 @@ _log = logging.getLogger("fedjourney")
 
 CANDIDATES = ((1, False), (1, True), (5, True), (10, True))
 """(lanes, compile); on a CPU lanes pay only when they are compiled."""
+ON_ACCELERATORS = ((1, False), *((lanes, compiled) for lanes in (8, 32, 128) for compiled in (False, True)))
+"""Where one client cannot fill the chip; the rule's own number is measured beside them."""
 BATCHES = 20  # of a client's pass that are measured, at most
 TURNS = 5  # the candidates take turns, and the best of each counts: what disturbs a machine passes
 SECONDS = 0.3  # that a candidate is measured for in its turn
 TIMEOUT = 300.0  # seconds, for the whole measurement
-MOST = 20  # clients that are measured
+MOST = 20  # clients that are measured; more where the lanes are more
 MARGIN = 1.03  # by which a candidate must beat the one before: less is noise, and plainer is better
 
 
@@ -116,15 +118,16 @@ def _measurements(built: Plan) -> list[dict[str, Any]]:
     import torch
 
     from fedjourney.lanes import Lanes
+    from fedjourney.numerics import placed
     from fedjourney.updates import Client, LocalUpdate
 
     half = built.halves.get("train")
-    numerics, count = built.experiment["numerics"], min(built.setting.cohort, MOST)
+    device, candidates = built.numerics.device, _candidates(built)
+    count = min(built.setting.cohort, max(MOST, *(number for number, _ in candidates)))
     plain = {"lanes": 1, "compile": False, "examples_per_second": 0.0}
     if not isinstance(half, LocalUpdate):
         return [plain]  # clients take no steps: nothing to choose
-    torch.set_num_threads(numerics["threads"])
-    shared, most = built.task.init(0), BATCHES * int(getattr(built.task, "batch_size", 10))
+    shared, most = placed(built.task.init(0), device), BATCHES * int(getattr(built.task, "batch_size", 10))
     shards = [built.shard(index)[0].cut(slice(0, most)) for index in range(count)]
     clients = [Client(i, 1, shared, {}, {}, shard, built.task, 0) for i, shard in enumerate(shards)]
 
@@ -136,26 +139,41 @@ def _measurements(built: Plan) -> list[dict[str, Any]]:
             deque(lanes.train(half, some) if lanes.vectorised else (client.train(half) for client in some), maxlen=0)
         return half.passes * sum(map(len, shards[: len(groups) * lanes.number]))
 
-    candidates = []
-    for number, compiled in CANDIDATES:
-        lanes = Lanes(built.task, {**numerics, "lanes": number, "compile": compiled})
-        if number <= count and not (once(lanes) and lanes.fell_back):
-            candidates.append((lanes, {**plain, "lanes": number, "compile": compiled}))
+    tried = []
+    for number, compiled in candidates:
+        lanes = Lanes(built.task, replace(built.numerics, lanes=number, compile=compiled))
+        try:
+            if number <= count and not (once(lanes) and lanes.fell_back):
+                tried.append((lanes, {**plain, "lanes": number, "compile": compiled}))
+        except torch.OutOfMemoryError:
+            _log.warning("fast: %d lanes find no memory on %s", number, device)
     for _ in range(TURNS):
-        for lanes, measured in candidates:
+        for lanes, measured in tried:
             began, done = time.perf_counter(), 0
             while (lasted := time.perf_counter() - began) < SECONDS or not done:
                 done += once(lanes)
             measured["examples_per_second"] = max(measured["examples_per_second"], round(done / lasted, 1))
-    for lanes, measured in candidates:
-        busy = _busy(built.setting.cohort, lanes.number, built.experiment.tables.get("engine", {}).get("workers", 0))
+    for lanes, measured in tried:
+        busy = _busy(built, lanes.number)
         measured["examples_per_second"] = round(busy * measured["examples_per_second"], 1)
-    return [measured for _, measured in candidates]
+    return [measured for _, measured in tried]
 
 
-def _busy(cohort: int, lanes: int, workers: int) -> float:
+def _candidates(built: Plan) -> list[tuple[int, bool]]:
+    """Return the ways to try, plainest first; a cohort that is smaller than the lanes cannot fill them."""
+    if built.numerics.device.type == "cpu":
+        return list(CANDIDATES)
+    rule = (built.numerics.lanes, False)
+    return sorted({rule, *(one for one in ON_ACCELERATORS if one[0] <= built.setting.cohort)})
+
+
+def _busy(built: Plan, lanes: int) -> float:
     """Return the share of all workers' lanes that a cohort fills: wide lanes are of no use to one worker alone."""
-    workers = workers or os.cpu_count() or 1
+    from fedjourney.numerics import accelerators
+
+    device, cohort = built.numerics.device, built.setting.cohort
+    units = os.cpu_count() if device.type == "cpu" else accelerators(device)
+    workers = built.experiment.tables.get("engine", {}).get("workers", 0) or units or 1
     return cohort / (math.ceil(math.ceil(cohort / lanes) / workers) * workers * lanes)
 
 
@@ -167,7 +185,8 @@ def main() -> None:
     told = json.load(sys.stdin)
     experiment = config.parse(told["text"], base_dir=Path(told["base_dir"]))
     built = plan(experiment, Path(told["data_root"]) if told["data_root"] else None)
-    print(json.dumps(_measurements(built)))
+    with built.numerics.applied():
+        print(json.dumps(_measurements(built)))
 
 
 if __name__ == "__main__":

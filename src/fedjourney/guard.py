@@ -1,8 +1,7 @@
 """What keeps one client's code from touching the run or its neighbours."""
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -19,31 +18,14 @@ TAKEN = ("round", "client", "status")  # names of columns that stand beside a cl
 LONGEST = 500  # characters of a message that are kept
 
 
-@contextmanager
-def torch_as_found(threads: int) -> Iterator[None]:
-    """Compute with that many threads and with gradients; restore torch's global settings afterwards."""
-    before = torch.get_num_threads(), torch.get_default_dtype(), torch.get_default_device()
-    if threads != before[0]:
-        torch.set_num_threads(threads)
-    try:
-        with torch.enable_grad():  # restores what was set, whatever is set inside
-            yield
-    finally:
-        if torch.get_num_threads() != before[0]:
-            torch.set_num_threads(before[0])
-        if torch.get_default_dtype() != before[1]:
-            torch.set_default_dtype(before[1])
-        if torch.get_default_device() != before[2]:
-            torch.set_default_device(before[2])
-
-
 class Shared:
     """Parameters that every client receives and none may change.
 
     A copy for each client would cost a tenth of a small client's time; torch counts changes in place for nothing.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, device: torch.device) -> None:
+        self._device = device
         self._pristine = exchange.shared  # never handed out: in process it is the server's own
         self._exchange = (exchange.kind, exchange.round, exchange.work)
         self._current: Tensors = {}
@@ -66,7 +48,7 @@ class Shared:
         return True
 
     def _copy(self) -> None:
-        self._current = {name: tensor.clone() for name, tensor in self._pristine.items()}
+        self._current = {name: t.to(self._device, copy=True) for name, t in self._pristine.items()}
         self._versions = self._seen()
 
     def _seen(self) -> list[int]:

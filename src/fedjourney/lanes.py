@@ -1,23 +1,21 @@
 """Lanes: the local updates of several clients as one vectorised, optionally compiled, loop of steps."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import zip_longest
-from typing import Any
 
 import torch
 from torch.func import vmap
 
 from fedjourney.batching import Batch, gradient, gradient_in_lanes
 from fedjourney.compiler import Step, compiled
+from fedjourney.numerics import Numerics
 from fedjourney.seeds import seed_for
 from fedjourney.tasks import Task
 from fedjourney.tensors import Tensors
 from fedjourney.updates import Carry, Client, LocalUpdate, Reply
 
 _log = logging.getLogger("fedjourney")
-
-AGREES = {torch.float32: 1e-4, torch.float64: 1e-9}  # relative, between a vectorised or compiled step and eager
 
 
 class Lanes:
@@ -30,9 +28,9 @@ class Lanes:
     neither neighbours nor the place in a block change a client's bits.
     """
 
-    def __init__(self, task: Task, numerics: Mapping[str, Any]) -> None:
-        self._task, self.number = task, int(numerics["lanes"])
-        self._compile, self._dtype = bool(numerics["compile"]), getattr(torch, numerics["dtype"])
+    def __init__(self, task: Task, numerics: Numerics) -> None:
+        self._task, self.number = task, numerics.lanes
+        self._compile, self._agreement = numerics.compile, numerics.agreement
         self.fell_back = False
         self._steps: dict[int, Step] = {}
 
@@ -103,10 +101,12 @@ class Lanes:
             try:
                 got = step(_copied(carry[0]), carry[1], batch)
                 wrong = _difference(got, expected)
+            except torch.OutOfMemoryError:
+                raise  # fewer lanes would do
             except Exception as error:  # no compiler, an operation that vmap does not know, …
                 _log.warning("the %s step cannot be used here, falling back: %s", kind, str(error).partition("\n")[0])
                 continue
-            if wrong <= AGREES[self._dtype]:
+            if wrong <= self._agreement:
                 self.fell_back = kind != tried[0][0]
                 return step
             _log.warning("the %s step differs from eager by %.1e, falling back", kind, wrong)

@@ -119,9 +119,9 @@ def _log(x: np.ndarray) -> np.ndarray:
 
 
 def _split(flat: torch.Tensor, like: Tensors) -> Tensors:
-    """Cut a vector into the shapes and dtypes of `like`, in its order."""
+    """Cut a vector into the shapes, dtypes and devices of `like`, in its order."""
     noise, start = {}, 0
     for name, tensor in like.items():
-        noise[name] = flat[start : start + tensor.numel()].reshape(tensor.shape).to(tensor.dtype)
+        noise[name] = flat[start : start + tensor.numel()].reshape(tensor.shape).to(tensor)
         start += tensor.numel()
     return noise

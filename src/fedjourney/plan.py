@@ -1,17 +1,20 @@
 """A plan: everything that an experiment's text says, built; the same on the server and on every client."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from fedjourney import checks, config, plugins
+from fedjourney import checks, config, numerics, plugins
+from fedjourney.batching import Batch
 from fedjourney.config import Experiment
 from fedjourney.data import Dataset, Examples, Source
 from fedjourney.errors import ConfigError, DataError
+from fedjourney.numerics import Numerics
 from fedjourney.partitions import Cuts, Shards
 from fedjourney.seeds import permutation, seed_for
 from fedjourney.storage import cache_dir, data_dir
@@ -51,15 +54,36 @@ class Plan:
         """How a client's own model comes from the shared one and its state, where the strategy has such models."""
         return getattr(self.halves.get("train"), "personal", None)
 
+    @cached_property
+    def numerics(self) -> Numerics:
+        """What decides bits: device, arithmetic, lanes."""
+        return Numerics.of(self.experiment["numerics"])
+
+    @cached_property
+    def placed(self) -> dict[str, Examples]:
+        """The splits on the device that clients compute on, by name; brought there once."""
+        return {name: getattr(self.dataset, name).on(self.numerics.device) for name in ("train", "validation", "test")}
+
+    def score(self, params: Tensors, split: str, rows: slice) -> Tensors:
+        """Return the sums of a model over some of the "validation" or "test" examples, computed on the device."""
+        with self.numerics.applied():
+            params = numerics.placed(params, self.numerics.device)
+            return numerics.placed(self.task.evaluate(params, self.placed[split].cut(rows)), torch.device("cpu"))
+
     def shard(self, index: int) -> tuple[Examples, Examples]:
-        """Return (train, held-out) examples of one client; the held-out share is drawn class by class.
+        """Return (train, held-out) examples of one client on the device."""
+        device, train = self.numerics.device, self.placed["train"]
+        own, held = (torch.from_numpy(rows).to(device) for rows in self.rows(index))
+        return train.take(own), train.take(held)
+
+    def rows(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of one client's (train, held-out) examples; the held-out share is drawn class by class.
 
         A client that never trains holds out everything.
         """
         rows = self.shards[index]
         if index >= self.setting.clients:
-            whole = torch.from_numpy(rows)
-            return self.dataset.train.take(whole[:0]), self.dataset.train.take(whole)
+            return rows[:0], rows
         share = self.experiment["experiment"]["holdout"]
         count = min(round(share * len(rows)), len(rows) - 1)  # one example at least is trained on
         held = np.zeros(len(rows), dtype=bool)
@@ -69,19 +93,32 @@ class Plan:
             if target.dim() == 1:
                 order = order[np.argsort(target.numpy()[rows[order]], kind="stable")]
             held[order[(np.arange(count) * len(rows)) // count]] = True
-        train, own = torch.from_numpy(rows[~held]), torch.from_numpy(rows[held])
-        return self.dataset.train.take(train), self.dataset.train.take(own)
+        return rows[~held], rows[held]
 
 
 def plan(experiment: Experiment, data_root: Path | None = None, given: tuple[Dataset, Shards] | None = None) -> Plan:
     """Build an experiment (see `_plan`); messages begin with the experiment's file."""
     try:
+        experiment = numerics.with_device(experiment)
         built = _plan(experiment, given or held(experiment, data_root))
+        experiment = numerics.with_lanes(experiment, built.setting.cohort, lambda: _one_batch(built))
+        built = replace(built, experiment=experiment)
         if given is None:
-            checks.check_fit(experiment, built.task, lambda: built.shard(0)[0])
+            checks.check_fit(experiment, built.task, lambda: _first_shard(built))
         return built
     except (ConfigError, DataError) as error:
         raise type(error)(f"{experiment.where}{error}") from None
+
+
+def _first_shard(built: Plan) -> Examples:
+    """Return the first client's training examples, on the CPU."""
+    return built.dataset.train.take(torch.from_numpy(built.rows(0)[0]))
+
+
+def _one_batch(built: Plan) -> tuple[Task, Tensors, Batch]:
+    """Return the task, parameters and a batch, on the CPU."""
+    params = built.task.init(0)
+    return built.task, params, next(iter(built.task.batches(params, _first_shard(built), 0)))
 
 
 def held(experiment: Experiment, data_root: Path | None) -> tuple[Dataset, Shards]:

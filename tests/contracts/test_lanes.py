@@ -1,6 +1,7 @@
 """Lanes and compiled steps do what the plain loop does, and neighbours change nothing."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -29,8 +30,7 @@ def clients(found: Plan) -> list[Client]:
 
 
 def in_lanes(found: Plan, half: LocalUpdate, some: list[Client], lanes: int, compiled: bool = False) -> list[Reply]:
-    numerics = dict(found.experiment["numerics"]) | {"lanes": lanes, "compile": compiled}
-    trainer = Lanes(found.task, numerics)
+    trainer = Lanes(found.task, replace(found.numerics, lanes=lanes, compile=compiled))
     return [reply for i in range(0, len(some), lanes) for reply in trainer.train(half, some[i : i + lanes])]
 
 

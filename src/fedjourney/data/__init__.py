@@ -31,6 +31,10 @@ class Examples:
         """Return the examples at `rows` [m], in that order."""
         return Examples({k: v[rows] for k, v in self.x.items()}, {k: v[rows] for k, v in self.y.items()})
 
+    def on(self, device: torch.device) -> "Examples":
+        """Return the examples on a device; what is there already is not copied."""
+        return Examples({k: v.to(device) for k, v in self.x.items()}, {k: v.to(device) for k, v in self.y.items()})
+
 
 @dataclass(frozen=True)
 class Source:

@@ -87,4 +87,4 @@ class Actor:
 
     def score(self, params: Arrays, split: str, start: int, stop: int) -> Arrays:
         """Return the sums of one evaluation block."""
-        return packed(self._side.score(unpacked(params, copy=False), split, slice(start, stop)))
+        return packed(self._side.plan.score(unpacked(params, copy=False), split, slice(start, stop)))

@@ -64,7 +64,8 @@ class Result:
 class _Worker:
     """One process, its connection, its memory; `jobs` are the numbers of those it has, by slot."""
 
-    def __init__(self, common: Arena, first: dict[str, Any]) -> None:
+    def __init__(self, common: Arena, first: dict[str, Any], gpu: int | None) -> None:
+        self.gpu = gpu
         key = secrets.token_bytes(32)
         self._folder, address = _address()
         self._listener = Listener(address, authkey=key)
@@ -74,7 +75,7 @@ class _Worker:
             [sys.executable, "-P", "-m", "fedjourney.engines._worker"],
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the parent, which then ends its workers
-            env=worker_environment(first["threads"]),
+            env=worker_environment(first["threads"], gpu),
             pass_fds=[handle for handle in handles if isinstance(handle, int)],
         )
         assert self.process.stdin is not None
@@ -185,12 +186,13 @@ def _unfailed(result: Any) -> Any:
 class Pool:
     """Worker processes that outlive every job, and are replaced when they die."""
 
-    def __init__(self, number: int, common: Arena, first: dict[str, Any]) -> None:
+    def __init__(self, number: int, common: Arena, first: dict[str, Any], gpus: int = 0) -> None:
+        """Start so many workers; where there are `gpus` to share, each sees one of them."""
         self._common, self._first = common, first
         self._workers: list[_Worker] = []
         try:
-            for _ in range(number):
-                self._workers.append(_Worker(common, first))
+            for place in range(number):
+                self._workers.append(_Worker(common, first, place % gpus if gpus else None))
         except BaseException:
             self.end()
             raise
@@ -279,4 +281,4 @@ class Pool:
 
     def _replace(self, worker: _Worker) -> None:
         worker.end()
-        self._workers[self._workers.index(worker)] = _Worker(self._common, self._first)
+        self._workers[self._workers.index(worker)] = _Worker(self._common, self._first, worker.gpu)

@@ -91,7 +91,7 @@ class _Worker:
 
     def score(self, job: int, split: str, rows: slice) -> tuple[Any, ...]:
         """Evaluate one block of the server's examples."""
-        return job, self._side.score(self._params, split, rows)
+        return job, self._side.plan.score(self._params, split, rows)
 
     def _at(self, client: int) -> None:
         self._own[0].read(self.progress)["client"][0] = client

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 
+import torch
 from annotated_types import Ge, Le
 
+from fedjourney import numerics
 from fedjourney.engines import InProcessGrid, Where
 from fedjourney.engines._arena import Arena
 from fedjourney.engines._pool import Job, Pool
@@ -94,7 +96,10 @@ class _Local(InProcessGrid):
     def __init__(self, plan: Plan, where: Where, workers: int, memory: int) -> None:
         super().__init__()
         self._memory = memory
-        self._plan, self._where, self._number = plan, where, workers or os.cpu_count() or 1
+        self._plan, self._where = plan, where
+        device = plan.numerics.device
+        self._gpus = numerics.accelerators(device) if device == torch.device("cuda") else 0
+        self._number = workers or (numerics.accelerators(device) if device.type != "cpu" else os.cpu_count()) or 1
 
     def __enter__(self) -> Self:
         """Share the data and start the workers; they come up in parallel."""
@@ -111,7 +116,7 @@ class _Local(InProcessGrid):
             "placed": placed,
             "rest": rest,
         }
-        self._pool = Pool(self._number, self._common, first)
+        self._pool = Pool(self._number, self._common, first, self._gpus)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -158,7 +163,7 @@ def local(
     Args:
         plan: the experiment, built.
         where: data root and client state.
-        workers: how many; 0 = one per processor.
+        workers: how many; 0 = one per processor, or one per GPU where clients compute on GPUs.
         memory: MB that a worker may take for itself beside what all share, where the system can enforce it; a client
             that needs more fails, rather than the machine. 0 = no limit.
     """

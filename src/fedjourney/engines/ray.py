@@ -168,8 +168,10 @@ class _Ray(InProcessGrid):
         tensors, rest = flattened(self._plan.dataset, self._plan.shards)
         first = {"text": experiment.text(), "base_dir": str(experiment.base_dir), "rest": rest}
         self._first = cluster.put(first | {"threads": experiment["numerics"]["threads"], "arrays": packed(tensors)})
-        self._class = cluster.remote(num_cpus=1, scheduling_strategy="SPREAD")(Actor)
-        for _ in range(self._number or int(cluster.cluster_resources().get("CPU", 1))):
+        unit = "CPU" if self._plan.numerics.device.type == "cpu" else "GPU"
+        gpus = int(unit == "GPU")  # Ray shows an actor the one that it has, and no other
+        self._class = cluster.remote(num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD")(Actor)
+        for _ in range(self._number or int(cluster.cluster_resources().get(unit, 1))):
             self._start()
         return self
 
@@ -266,6 +268,6 @@ def ray(plan: Plan, where: Where, /, *, address: str = "", workers: Annotated[in
         plan: the experiment, built.
         where: client state stays in the run folder, on the machine that runs the command.
         address: of the cluster, such as "auto" or "10.0.0.1:6379"; empty: Ray is started on this machine.
-        workers: actors of one processor each; 0 = as many as the cluster has processors.
+        workers: actors of one processor each, and of one GPU where clients compute on GPUs; 0 = as many as there are.
     """
     return _Ray(plan, where, address, workers)

@@ -23,7 +23,7 @@ class _Serial(InProcessGrid):
     def score(self, params: Tensors, split: str) -> Tensors:
         """Evaluate one block after the other."""
         count = len(getattr(self._plan.dataset, split))
-        return added(self._side.score(params, split, rows) for rows in evaluation_blocks(count))
+        return added(self._plan.score(params, split, rows) for rows in evaluation_blocks(count))
 
 
 def serial(plan: Plan, where: Where, /) -> InProcessGrid:

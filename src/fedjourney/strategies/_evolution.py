@@ -118,7 +118,7 @@ def score(
     for first in range(0, count, CHUNK):
         stacked = torch.stack([candidate(j) for j in range(first, min(first + CHUNK, count))])
         found.append(client.task.fitness(unflatten(stacked, like), client.shard, seed))
-    return no_worse_than_finite(torch.cat(found))
+    return no_worse_than_finite(torch.cat(found)).cpu()
 
 
 def no_worse_than_finite(fitness: torch.Tensor) -> torch.Tensor:
@@ -141,7 +141,7 @@ def score_pairs(
             for moved in (flat + offsets, flat - offsets)
         ]
         found.append(torch.stack(sides))
-    return no_worse_than_finite(torch.cat(found, 1))
+    return no_worse_than_finite(torch.cat(found, 1)).cpu()
 
 
 def climb(

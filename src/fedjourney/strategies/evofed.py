@@ -77,7 +77,7 @@ class EvoFed(Replayed):
         """Train, then say how near each candidate is, shaped."""
         assert self.update is not None
         reply = client.train(self.update)
-        moved = flatten(update_of(reply.tensors))
+        moved = flatten(update_of(reply.tensors)).cpu()  # where noise is made, and where there is float64
         wide, block = moved.double(), self._block(len(moved))
         distances = torch.zeros(2, self.blocks, self.pairs, dtype=torch.float64)  # squares cancel: in float64
         for pair in range(self.pairs):

@@ -107,7 +107,7 @@ class FedKSeed(Rounds):
         draws = uniforms(seed_for(client.seed, "fedkseed", client.round, client.index), self.steps)
         if "probability" not in client.shared:
             return [int(u * self.seeds) for u in draws]
-        ends = np.cumsum(client.shared["probability"].double().numpy())
+        ends = np.cumsum(client.shared["probability"].cpu().double().numpy())
         return np.minimum(np.searchsorted(ends, draws * ends[-1], side="right"), self.seeds - 1).tolist()
 
     def _walk(self, client: Client) -> Reply:

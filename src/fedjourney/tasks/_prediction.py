@@ -83,8 +83,8 @@ class CrossEntropy:
                 x = {name: tensor[rows] for name, tensor in shard.x.items()}
                 y = {name: tensor[rows] for name, tensor in shard.y.items()}
                 losses, right = self._losses(params, x, y)
-                sums["loss"] += losses.double().sum()
-                sums["right"] += right.double().sum()
+                sums["loss"] += losses.cpu().double().sum()
+                sums["right"] += right.cpu().double().sum()
                 sums["examples"] += len(losses)
         return sums
 
