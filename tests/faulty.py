@@ -1,4 +1,4 @@
-"""Local updates with a fault in round 2, named in configs as `"faulty:raising"` and so on."""
+"""Local updates with a fault in round 2, named in configs as `"faulty:raising"` and so on; tasks that show."""
 
 import dataclasses
 import os
@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fedjourney.batching import Batch, Gradient
-from fedjourney.tasks import Task
+from fedjourney.data import Examples
+from fedjourney.tasks import MakeModel, Signature, Task
+from fedjourney.tasks._prediction import CrossEntropy
 from fedjourney.tensors import Tensors
 from fedjourney.updates import Carry, LocalUpdate, Reply
 from fedjourney.updates.sgd import sgd
@@ -178,3 +181,28 @@ def meddling(task: Task, /) -> LocalUpdate:
 def huge(task: Task, /) -> LocalUpdate:
     """Send finite numbers whose sum is not."""
     return _with_finish(task, lambda reply: reply._replace(tensors={n: t * 0 + 3e38 for n, t in reply.tensors.items()}))
+
+
+class _Showing(CrossEntropy):
+    """Shows a text, pictures of every permitted kind, and a picture that is none."""
+
+    def exhibit(self, params: Tensors, examples: Examples) -> dict[str, object]:
+        for tensor in params.values():
+            tensor.zero_()  # what it does to its copy changes no delivered model
+        grey = np.arange(6, dtype=np.uint8).reshape(2, 3)
+        image = examples.x["image"][0, 0].numpy()
+        return {"a <b>text</b>": f"{len(examples)} & more", "grey": grey, "colour": np.ones((4, 5, 3)), "digit": image,
+                "odd": np.zeros((2, 3, 4)), "none": 7}  # fmt: skip
+
+
+class _Failing(CrossEntropy):
+    def exhibit(self, params: Tensors, examples: Examples) -> dict[str, object]:
+        raise ValueError("nothing to show")
+
+
+def showing(make_model: MakeModel, signature: Signature, dtype: torch.dtype, /) -> Task:
+    return _Showing(make_model, signature, 10, dtype)
+
+
+def failing_to_show(make_model: MakeModel, signature: Signature, dtype: torch.dtype, /) -> Task:
+    return _Failing(make_model, signature, 10, dtype)

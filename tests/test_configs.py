@@ -8,6 +8,7 @@ import pytest
 
 import fedjourney
 from fedjourney import config
+from fedjourney.metrics import headline, lower_is_better
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
@@ -69,5 +70,8 @@ def test_help_and_list_import_neither_torch_nor_flwr() -> None:
 def test_a_config_reaches_what_it_says(tmp_path: Path, name: str, target: float, by: int, seed: int) -> None:
     experiment = config.load(ROOT / "configs" / f"{name}.toml", [f"experiment.seed={seed}"])
     rounds = fedjourney.run(experiment, tmp_path / "run").rounds
-    reached = next(row["round"] for row in rounds if row["test"].get("accuracy", 0.0) >= target)
+    metric = headline(rounds[-1]["test"]) or ""
+    sign = -1 if lower_is_better(metric) else 1
+    measured = [row for row in rounds if row["test"].get(metric) is not None]
+    reached = next(row["round"] for row in measured if sign * row["test"][metric] >= sign * target)
     assert reached <= by

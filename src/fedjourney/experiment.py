@@ -14,7 +14,7 @@ from typing import Any
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid
 
-from fedjourney import config, facts, plugins, results, run_folder
+from fedjourney import config, exhibit, facts, plugins, results, run_folder
 from fedjourney.config import Experiment
 from fedjourney.engines import InProcessGrid, Where
 from fedjourney.errors import FedjourneyError, Interrupted, RunError
@@ -186,6 +186,7 @@ def _finish(built: Plan, recorder: Recorder) -> Result:
 
         results.write_parquet(folder)
         write_atomically(folder / "model.safetensors", save({n: t.contiguous() for n, t in model.items()}))
+        exhibit.write(folder, built.task, model, built.dataset.test)
         rounds = facts.rounds(folder)
         found = results.digest(model, last.chain)
         summary = results.valid_json(facts.summary(folder, rounds, found, last.seconds))

@@ -15,6 +15,7 @@ from typing import Any
 
 from fedjourney.errors import RunError
 from fedjourney.flower import RoundRecord
+from fedjourney.metrics import lower_is_better
 from fedjourney.storage import write_atomically
 from fedjourney.tensors import Tensors, digest_update
 
@@ -202,7 +203,7 @@ def round_row(record: RoundRecord, central: dict[str, dict[str, float]], seconds
     for group, metrics in (("evaluation", record.evaluation), ("unseen", record.unseen)):
         if metrics:
             row[group] = {
-                name: spread(values, lower_is_better=name.rpartition("/")[2] in ("loss", "perplexity"))
+                name: spread(values, lower_is_better(name))
                 for name, values in metrics.items()
                 if name != "num-examples"
             }
@@ -239,10 +240,10 @@ def valid_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def spread(values: list[float], lower_is_better: bool = False) -> dict[str, float]:
-    """Return mean, standard deviation, and the mean of the worst tenth (at least one value)."""
+def spread(values: list[float], lower: bool) -> dict[str, float]:
+    """Return mean, standard deviation, and the mean of the worst tenth (at least one value); is lower better?"""
     mean = sum(values) / len(values)
-    worst = sorted(values, reverse=lower_is_better)[: max(1, len(values) // 10)]
+    worst = sorted(values, reverse=lower)[: max(1, len(values) // 10)]
     variance = sum((value - mean) ** 2 for value in values) / len(values)
     return {"mean": mean, "spread": variance**0.5, "worst_tenth": sum(worst) / len(worst)}
 

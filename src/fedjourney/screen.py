@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fedjourney.config import Experiment
+from fedjourney.metrics import headline, shown
 from fedjourney.results import Result
 
 HEADER = (
@@ -40,12 +41,18 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 def _metric(metrics: dict[str, float | None]) -> str:
-    """Return the metric that matters most; what a run folder has as null was no finite number."""
-    for name, value in sorted(metrics.items(), key=lambda item: item[0] != "accuracy"):
-        if value is None:
-            return f"{name} NaN"
-        return f"{value:.2%}" if name == "accuracy" else f"{name} {value:.4f}"
-    return "–"
+    """Return the metric that the task puts first."""
+    name = headline(metrics)
+    return "–" if name is None else shown(name, metrics[name])
+
+
+def _result(metrics: dict[str, float | None]) -> str:
+    """Return the test result with its metric's name."""
+    name = headline(metrics)
+    if name is None:
+        return ""
+    value = shown(name, metrics[name]).removeprefix(f"{name} ")
+    return f"{value} test {name} after "
 
 
 def failures(rows: Iterable[dict[str, Any]]) -> list[str]:
@@ -93,11 +100,7 @@ class Screen:
         if self.quiet:
             return
         said = result.summary
-        print(
-            f"\n{_metric(said['test'])} test accuracy after {said['rounds']} rounds in {said['seconds']:.1f} s"
-            if "accuracy" in said["test"]
-            else f"\n{said['rounds']} rounds in {said['seconds']:.1f} s"
-        )
+        print(f"\n{_result(said['test'])}{said['rounds']} rounds in {said['seconds']:.1f} s")
         for line in failures(result.rounds):
             print(line)
         print(f"digest  {result.digest}")

@@ -47,37 +47,6 @@ def test_sgd_is_torchs_sgd(double: Plan) -> None:
         torch.testing.assert_close(params[name] + reply.tensors[f"update/{name}"], tensor, rtol=0, atol=1e-12)
 
 
-def test_padding_changes_nothing(double: Plan) -> None:
-    params, shard = double.task.init(0), double.shard(2)[0]
-    few = shard.take(torch.arange(7))
-    grads = [
-        gradient(double.task.loss, params, next(iter(minibatches(few.x, few.y, size, 5))))[0] for size in (7, 10, 64)
-    ]
-    for other in grads[1:]:
-        for name, tensor in grads[0].items():
-            torch.testing.assert_close(other[name], tensor, rtol=0, atol=1e-12)
-
-
-def test_gradients_are_finite_differences(double: Plan) -> None:
-    params, shard = double.task.init(0), double.shard(1)[0]
-    batch = next(iter(minibatches(shard.x, shard.y, 10, 0)))
-    grads, _ = gradient(double.task.loss, params, batch)
-    direction = rademacher(1, params)
-    ahead = {n: p + 1e-6 * direction[n] for n, p in params.items()}
-    behind = {n: p - 1e-6 * direction[n] for n, p in params.items()}
-    slope = (double.task.loss(ahead, batch) - double.task.loss(behind, batch)) / 2e-6
-    along = sum((grads[n] * direction[n]).sum() for n in params)
-    torch.testing.assert_close(slope, along, rtol=1e-6, atol=1e-8)
-
-
-def test_metrics_add_up_over_any_cut(double: Plan) -> None:
-    params, examples = double.task.init(0), double.dataset.train
-    whole = double.task.evaluate(params, examples)
-    cut = [double.task.evaluate(params, examples.take(torch.arange(a, b))) for a, b in ((0, 100), (100, len(examples)))]
-    for name, total in whole.items():
-        torch.testing.assert_close(cut[0][name] + cut[1][name], total, rtol=1e-12, atol=1e-9)
-
-
 def test_fedavg_with_one_client_is_local_training(small: str, tmp_path: Path) -> None:
     text = (
         small.replace("clients = 8", "clients = 1")

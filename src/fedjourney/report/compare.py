@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from fedjourney.metrics import is_share, lower_is_better
 from fedjourney.report.axes import shorten
 from fedjourney.report.charts import Series, line_chart
 from fedjourney.report.page import MOST_METRICS, scaled
@@ -14,7 +15,6 @@ from fedjourney.report.words import (
     duration,
     esc,
     html_table,
-    is_share,
     measured,
     plural,
 )
@@ -69,18 +69,18 @@ def headline(runs: Sequence[Run], names: Sequence[str]) -> str:
     ends = [(value, name) for value, name in found if value is not None]
     if metric is None or not ends:
         return "Nothing was measured on test data"
-    value, name = max(ends) if is_share(metric) else min(ends)
+    value, name = min(ends) if lower_is_better(metric) else max(ends)
     return f"{name} ends best: {measured(metric, value)} test {metric}"
 
 
 def runs_table(runs: Sequence[Run], names: Sequence[str]) -> str:
     """Return a row per run."""
-    metric = main_metric(runs) or "accuracy"
+    metric = main_metric(runs) or "result"
     rows = []
     for run, name in zip(runs, names, strict=True):
         kinds = [str(table(run.experiment, kind).get("name", "-")) for kind in ("strategy", "update", "partition")]
         points = [y for _, y in run.series("test", metric)]
-        best = (max if is_share(metric) else min)(points, default=None)
+        best = (min if lower_is_better(metric) else max)(points, default=None)
         sent = [run.cumulative(key) for key in ("bytes_up", "bytes_down")]
         seconds = number(run.info.get("seconds"))
         rows.append(

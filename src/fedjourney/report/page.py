@@ -1,9 +1,10 @@
 """The page of one run."""
 
+from fedjourney.metrics import in_order, is_share
 from fedjourney.report.charts import Series, line_chart
 from fedjourney.report.holdings import holdings
 from fedjourney.report.record import SPLITS, Point, Run, table
-from fedjourney.report.sections import again, client_words, configuration, failures, platform, rounds_table
+from fedjourney.report.sections import again, client_words, configuration, exhibit, failures, platform, rounds_table
 from fedjourney.report.style import document
 from fedjourney.report.words import (
     byte_text,
@@ -11,7 +12,6 @@ from fedjourney.report.words import (
     duration,
     esc,
     folded,
-    is_share,
     measured,
     plain,
     plural,
@@ -27,6 +27,7 @@ def run_page(run: Run) -> str:
         "<h2>How it learned</h2>",
         f'<div class="charts">{"".join(metric_charts(run))}</div>' if run.metrics else "",
         folded("Every round as a table", rounds_table(run)) if run.rounds else _none("No round was written yet."),
+        exhibit(run),
         "<h2>How it serves its clients</h2>",
         client_evaluation(run),
         client_words(run),
@@ -129,7 +130,8 @@ def metric_charts(run: Run) -> list[str]:
 
 def client_evaluation(run: Run) -> str:
     """Return the clients' own evaluation: mean, a band one spread wide on both sides, and the worst tenth."""
-    found = sorted({key for row in run.rounds for key in table(row, "evaluation")}, key=lambda key: key != "accuracy")
+    told = in_order(table(row, "evaluation") for row in run.rounds)
+    found = sorted(told, key=lambda name: run.metrics.index(name) if name in run.metrics else len(run.metrics))
     charts = []
     for metric in found[:MOST_METRICS]:
         share = is_share(metric)

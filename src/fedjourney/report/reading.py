@@ -29,7 +29,8 @@ def read_run(folder: Path) -> Run:
     notes: list[str] = []
     rounds = _rows(rows, "rounds.jsonl", notes)
     info, partition = _object(folder / "run.json", notes), _object(folder / "partition.json", notes)
-    return Run(folder, toml, experiment, rounds, info, partition, _client_rows(folder, notes), tuple(notes))
+    clients, shown = _client_rows(folder, notes), _exhibit(folder / "exhibit.json", notes)
+    return Run(folder, toml, experiment, rounds, info, partition, clients, shown, tuple(notes))
 
 
 def _text(folder: Path, name: str) -> str:
@@ -56,6 +57,18 @@ def _object(path: Path, notes: list[str]) -> dict[str, Any]:
         notes.append(f"{path.name} does not hold an object.")
         return {}
     return value
+
+
+def _exhibit(path: Path, notes: list[str]) -> list[dict[str, Any]]:
+    """Return what there is to show; most tasks have nothing, and a run that goes on has nothing yet."""
+    if not path.is_file():
+        return []
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        notes.append(f"{path.name} cannot be read ({error}).")
+        return []
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def _rows(text: str, name: str, notes: list[str]) -> list[dict[str, Any]]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedjourney.metrics import in_order
+
 Point = tuple[float, float]
 
 
@@ -20,6 +22,7 @@ class Run:
         info: `run.json`, or empty.
         partition: `partition.json`, or empty.
         client_rows: a row per client and round, or empty.
+        exhibit: what the task had to show when the run finished, `exhibit.json`, or empty.
         notes: what is missing or unreadable, one sentence each.
     """
 
@@ -30,6 +33,7 @@ class Run:
     info: dict[str, Any]
     partition: dict[str, Any]
     client_rows: list[dict[str, Any]]
+    exhibit: list[dict[str, Any]]
     notes: tuple[str, ...]
 
     @property
@@ -63,9 +67,8 @@ class Run:
 
     @property
     def metrics(self) -> list[str]:
-        """Names of what was measured in any split, the most telling first."""
-        found = {key for row in self.rounds for split in SPLITS for key in table(row, split)}
-        return sorted(found, key=lambda name: (name != "accuracy", name != "loss", name))
+        """Names of what was measured in any split, in the task's order: the most telling first."""
+        return in_order(table(row, split) for split in SPLITS for row in self.rounds)
 
     @property
     def main_metric(self) -> str | None:

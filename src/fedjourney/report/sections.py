@@ -1,5 +1,6 @@
 """The parts of a run's page that are words and tables."""
 
+import re
 from collections import Counter
 from statistics import median
 from typing import Any
@@ -8,6 +9,8 @@ from fedjourney.report.record import SPLITS, Run, number, table
 from fedjourney.report.words import byte_text, duration, esc, folded, html_table, measured, plain, plural
 
 MOST_KINDS, MOST_LETTERS = 40, 400
+MOST_ACROSS = 640  # pixels that a small picture is enlarged to
+PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+=*")
 
 
 def rounds_table(run: Run) -> str:
@@ -90,6 +93,27 @@ def failures(run: Run) -> str:
         False,
     )
     return f'<p class="said">{esc(said)}</p>{figures}'
+
+
+def exhibit(run: Run) -> str:
+    """Return the texts and pictures that the task had to show, or nothing where it has none."""
+    parts = []
+    for entry in run.exhibit:
+        name, picture = str(entry.get("name", "")), str(entry.get("picture", ""))
+        size = [x for key in ("width", "height") if (x := number(entry.get(key))) is not None and x > 0]
+        caption = f"<figcaption>{esc(name)}</figcaption>"
+        if PICTURE.fullmatch(picture) and len(size) == 2:
+            times = max(1, round(MOST_ACROSS / max(size)))
+            parts.append(
+                f'<figure class="wide part">{caption}<img class="pixels" src="{picture}" alt="{esc(name)}" '
+                f'width="{size[0] * times:.0f}" height="{size[1] * times:.0f}"></figure>'
+            )
+        elif "text" in entry:
+            parts.append(f'<figure class="wide">{caption}<pre tabindex="0">{esc(entry["text"])}</pre></figure>')
+        else:
+            why = entry.get("problem", "it is no picture and no text")
+            parts.append(f'<p class="none">{esc(name)} could not be made: {esc(why)}.</p>')
+    return f'<h2>What it learned to do</h2><div class="exhibit">{"".join(parts)}</div>' if parts else ""
 
 
 def configuration(run: Run) -> str:

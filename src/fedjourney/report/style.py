@@ -52,6 +52,8 @@ svg{display:block;width:100%;height:auto;font:11.5px system-ui,-apple-system,"Se
 font-variant-numeric:tabular-nums}
 svg text{fill:var(--soft)}svg .name{fill:var(--ink)}
 .part{max-width:674px}.wide svg{max-width:none}.wide>svg{max-width:100%}
+.pixels{image-rendering:pixelated;max-width:100%;height:auto;display:block}
+.exhibit{display:grid;gap:16px}
 .grid{stroke:var(--grid)}
 .line{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
 .leader{fill:none;stroke:var(--c);opacity:.55}.key{stroke:var(--c);stroke-width:3}

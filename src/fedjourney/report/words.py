@@ -5,17 +5,14 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from fedjourney.metrics import is_share
+
 PERCENT = "%"
 
 
 def esc(value: Any) -> str:
     """Return any value as text that is safe in HTML and in its attributes."""
     return escape(str(value), quote=True)
-
-
-def is_share(metric: str) -> bool:
-    """Whether a metric is a share of 1 and is shown in per cent."""
-    return metric == "accuracy" or metric.endswith(("accuracy", "_share"))
 
 
 def plain(value: float | None) -> str:

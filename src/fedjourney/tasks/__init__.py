@@ -39,7 +39,12 @@ class Signature:
 
 
 class Task(Protocol):
-    """What clients learn: loss, batches, fitness and metrics. Pure: parameters come in, numbers go out."""
+    """What clients learn: loss, batches, fitness and metrics. Pure: parameters come in, numbers go out.
+
+    A task may also have `exhibit(params, examples) -> dict[str, str | np.ndarray]`: texts, and pictures [H, W] or
+    [H, W, 3] of uint8 or of floats in 0 … 1, by their captions. It is called once, when a run has finished, with the
+    delivered model and the test examples; the report shows what it returns (see `fedjourney.exhibit`).
+    """
 
     signature: Signature
 
@@ -59,7 +64,7 @@ class Task(Protocol):
         """Return sums that add up over examples, blocks and clients."""
 
     def summary(self, sums: Tensors) -> dict[str, float]:
-        """Return metrics from sums."""
+        """Return metrics from sums, the headline first; `fedjourney.metrics` reads from a name how it is told."""
 
 
 def signature_of(dataset: Dataset) -> Signature:

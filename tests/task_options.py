@@ -1,0 +1,38 @@
+"""Small data and a small model that each task can be tried with: name (and variant) -> tables of an experiment.
+
+Every task plug-in must be here (tests/contracts/test_tasks.py); add yours, and a line for each variant of its loss.
+"""
+
+DIGITS = """
+[data]
+name = "digits"
+[partition]
+name = "dirichlet"
+clients = 4
+alpha = 0.5
+[model]
+name = "mlp"
+hidden = [8]
+"""
+TOPICS = """
+[data]
+name = "python_topics"
+sequence_length = 20
+validation = 0.0
+test = 0.01
+[partition]
+name = "natural"
+by = "topic"
+clients = 4
+at_least = 20
+[model]
+name = "lstm"
+embedding = 2
+width = 4
+layers = 1
+"""
+
+TASKS: dict[str, str] = {
+    "classification": DIGITS + '[task]\nname = "classification"\n',
+    "next_character": TOPICS + '[task]\nname = "next_character"\nbatch_size = 40\n',
+}
