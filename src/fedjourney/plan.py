@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,19 @@ class Plan:
 
         A client that never trains holds out everything.
         """
+        train, own = self._rows(index)
+        return self.dataset.train.take(train), self.dataset.train.take(own)
+
+    @cached_property
+    def pool(self) -> Examples:
+        """The training examples of all clients together, which only a simulation has; held-out ones stay apart."""
+        return self.dataset.train.take(torch.cat([self._rows(index)[0] for index in range(self.setting.clients)]))
+
+    def _rows(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         rows = self.shards[index]
         if index >= self.setting.clients:
             whole = torch.from_numpy(rows)
-            return self.dataset.train.take(whole[:0]), self.dataset.train.take(whole)
+            return whole[:0], whole
         share = self.experiment["experiment"]["holdout"]
         count = min(round(share * len(rows)), len(rows) - 1)  # one example at least is trained on
         held = np.zeros(len(rows), dtype=bool)
@@ -69,8 +79,7 @@ class Plan:
             if target.dim() == 1:
                 order = order[np.argsort(target.numpy()[rows[order]], kind="stable")]
             held[order[(np.arange(count) * len(rows)) // count]] = True
-        train, own = torch.from_numpy(rows[~held]), torch.from_numpy(rows[held])
-        return self.dataset.train.take(train), self.dataset.train.take(own)
+        return torch.from_numpy(rows[~held]), torch.from_numpy(rows[held])
 
 
 def plan(experiment: Experiment, data_root: Path | None = None, given: tuple[Dataset, Shards] | None = None) -> Plan:
@@ -121,8 +130,15 @@ def _plan(experiment: Experiment, given: tuple[Dataset, Shards]) -> Plan:
     update = None
     if rounds.uses_update:
         update = _expected("update", experiment, plugins.build("update", experiment["update"], task), LocalUpdate)
+    if rounds.pooled and not isinstance(shards, Cuts):
+        raise ConfigError(
+            f'[strategy] "{experiment["strategy"]["name"]}" puts everybody\'s examples together, but '
+            f'[partition] "{experiment["partition"]["name"]}" makes clients only when they are drawn. '
+            "Take a partition that deals the examples out."
+        )
     transforms = [plugins.build("transform", table) for table in experiment["transform"]]
-    if transforms and not any(name.startswith("update/") for name in rounds.like(task.init(0))):
+    sends = not rounds.pooled and any(name.startswith("update/") for name in rounds.like(task.init(0)))
+    if transforms and not sends:
         raise ConfigError(
             f'[[transform]] acts on updates, but strategy "{experiment["strategy"]["name"]}" sends none. '
             "Remove [[transform]]."
