@@ -84,6 +84,12 @@ def _shard(a: torch.Tensor, b: torch.Tensor, examples: int) -> Examples:
     return Examples({"a": a.repeat(examples, 1), "b": b.repeat(examples, 1)}, {"none": torch.zeros(examples)})
 
 
+def together(shards: list[Examples]) -> Examples:
+    """Return all examples in one place."""
+    x, y = ([getattr(shard, part) for shard in shards] for part in ("x", "y"))
+    return Examples(*({name: torch.cat([one[name] for one in part]) for name in part[0]} for part in (x, y)))
+
+
 def optimum(shards: list[Examples]) -> torch.Tensor:
     """Return where the mean of the clients' losses is least."""
     a, b = (torch.stack([shard.x[name][0] for shard in shards]) for name in ("a", "b"))
@@ -163,7 +169,8 @@ class Federation:
         index = ask.clients[place]
         row = ask.rows[place] if ask.rows is not None else {}
         state = self.states.get(index, {})
-        return Client(index, number, ask.shared, row, state, self.shards[index], self.task, self.seed)
+        shard = together(self.shards) if self.rounds.pooled else self.shards[index]
+        return Client(index, number, ask.shared, row, state, shard, self.task, self.seed)
 
     def answer(self, number: int, ask: Ask, place: int, kept: dict[int, Tensors]) -> Answer:
         client, half = self.client(number, ask, place), self.halves[ask.work]

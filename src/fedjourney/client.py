@@ -86,7 +86,7 @@ class ClientSide:
         """Return the client with its shard and its kept state, or the answer that says what is wrong with them."""
         index, stage = exchange.clients[place], "shard"
         try:
-            shard, _ = self.plan.shard(index)
+            shard = self.plan.pool if self.plan.rounds.pooled else self.plan.shard(index)[0]
             stage = "state"
             state = self.states.load(index, exchange.states[place])
         except FAULTS as error:

@@ -17,7 +17,7 @@ from flwr.serverapp import Grid
 from fedjourney import config, exhibit, facts, plugins, results, run_folder
 from fedjourney.config import Experiment
 from fedjourney.engines import InProcessGrid, Where
-from fedjourney.errors import FedjourneyError, Interrupted, RunError
+from fedjourney.errors import ConfigError, FedjourneyError, Interrupted, RunError
 from fedjourney.exchange import added, evaluation_blocks
 from fedjourney.fast import choose
 from fedjourney.flower import NOTHING, FlowerStrategy, RoundRecord, Transport
@@ -77,7 +77,24 @@ def resume(folder: str | Path, *, data_dir: str | Path | None = None, watch: Wat
 def _engine(built: Plan, folder: Path, data_root: Path | None) -> tuple[Any, Where]:
     """Return the engine that the experiment names, not yet started, and where its clients find their things."""
     where = Where(data_root, (folder / "state").resolve())
-    return plugins.build("engine", built.experiment["engine"], built, where), where
+    engine = plugins.build("engine", built.experiment["engine"], built, where)
+    if not isinstance(engine, InProcessGrid):
+        _refuse_pooled(built)
+    return engine, where
+
+
+def _refuse_pooled(built: Plan) -> None:
+    """Refuse, on Flower's own runtimes, a strategy that needs all examples in one place.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if built.rounds.pooled:
+        raise ConfigError(
+            f'{built.experiment.where}[strategy] "{built.experiment["strategy"]["name"]}" trains on everybody\'s '
+            "examples in one place, which clients on separate machines do not have. Take [engine] serial, local or "
+            "ray, or another strategy."
+        )
 
 
 def _compute(built: Plan, engine: Any, folder: Path, where: Where, watch: Watch | None) -> Result:
@@ -151,6 +168,7 @@ def _carried(built: Plan, grid: Grid, folder: Path) -> tuple[Transport, Containe
     """Return how exchanges travel on this grid, and which clients it holds."""
     if isinstance(grid, InProcessGrid):
         return grid, range(len(built.shards))
+    _refuse_pooled(built)
     nodes = roll_call(grid, len(built.shards), built.experiment["experiment"]["timeout"])
     run = {
         "experiment": built.experiment.text(),

@@ -141,8 +141,9 @@ class FlowerStrategy(Strategy):
 
     def _short(self, cohort: Cohort) -> str:
         """Return why a cohort's replies are not enough for a step, or nothing."""
-        wanted, came = self.plan.experiment["experiment"]["min_replies"], len(cohort.clients)
-        if came < wanted:
+        came = len(cohort.clients)
+        wanted = min(self.plan.experiment["experiment"]["min_replies"], len(cohort.asked))
+        if came < wanted or not came:
             return f"{came} of {len(cohort.asked)} replies counted, {wanted} were needed"
         if cohort.tensors is not None and not finite(cohort.tensors, {}):
             return "the replies' mean is NaN or infinite: one of them is too large"
@@ -162,7 +163,8 @@ class FlowerStrategy(Strategy):
         states = [self.accepted.get(client, -1) for client in clients]
         like = self.plan.rounds.like(self.params, ask.work)
         exchange = Exchange("train", self.record.round, ask.work, ask.shared, clients, states, rows, like)
-        self.record.bytes_down += exchange.bytes_down()
+        if not self.plan.rounds.pooled:
+            self.record.bytes_down += exchange.bytes_down()
         return exchange
 
     def _fold(self, ask: Ask, replies: Iterable[Message], kept: dict[int, int]) -> Cohort:
@@ -171,7 +173,7 @@ class FlowerStrategy(Strategy):
         cohort = Cohort(sorted(ask.clients), work=ask.work)
         for block in self._transport.receive(replies):
             for answer in block.answers:
-                record.bytes_up += answer.size
+                record.bytes_up += 0 if self.plan.rounds.pooled else answer.size
                 if answer.problem is not None:
                     record.failures.append(Failure(answer.client, *answer.problem))
                     continue

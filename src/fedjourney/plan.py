@@ -76,6 +76,12 @@ class Plan:
         own, held = (torch.from_numpy(rows).to(device) for rows in self.rows(index))
         return train.take(own), train.take(held)
 
+    @cached_property
+    def pool(self) -> Examples:
+        """The training examples of all clients together, which only a simulation has; held-out ones stay apart."""
+        rows = np.concatenate([self.rows(index)[0] for index in range(self.setting.clients)])
+        return self.placed["train"].take(torch.from_numpy(rows).to(self.numerics.device))
+
     def rows(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of one client's (train, held-out) examples; the held-out share is drawn class by class.
 
@@ -158,8 +164,15 @@ def _plan(experiment: Experiment, given: tuple[Dataset, Shards]) -> Plan:
     update = None
     if rounds.uses_update:
         update = _expected("update", experiment, plugins.build("update", experiment["update"], task), LocalUpdate)
+    if rounds.pooled and not isinstance(shards, Cuts):
+        raise ConfigError(
+            f'[strategy] "{experiment["strategy"]["name"]}" puts everybody\'s examples together, but '
+            f'[partition] "{experiment["partition"]["name"]}" makes clients only when they are drawn. '
+            "Take a partition that deals the examples out."
+        )
     transforms = [plugins.build("transform", table) for table in experiment["transform"]]
-    if transforms and not any(name.startswith("update/") for name in rounds.like(task.init(0))):
+    sends = not rounds.pooled and any(name.startswith("update/") for name in rounds.like(task.init(0)))
+    if transforms and not sends:
         raise ConfigError(
             f'[[transform]] acts on updates, but strategy "{experiment["strategy"]["name"]}" sends none. '
             "Remove [[transform]]."

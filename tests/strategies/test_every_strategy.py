@@ -1,6 +1,7 @@
 """What every strategy must hold, by existing. One that needs options to be tried has them in strategy_options.py."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,13 +47,16 @@ def test_what_it_remembers_is_all_in_the_checkpoint(name: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", EVERY)
 def test_it_runs_though_clients_fail(name: str, small: str, tmp_path: Path) -> None:
-    fails = plugins.load("strategy", name).uses_update  # type: ignore[attr-defined]
+    strategy: Any = plugins.load("strategy", name)
+    fails, asked = strategy.uses_update, 1 if strategy.pooled else 8
     update = '[update]\nname = "faulty:raising"\n' if fails else ""
     lines = "".join(f"{key} = {value!r}\n" for key, value in ON_DIGITS.get(name, {}).items())
     text = small.replace("cohort = 4", "cohort = 8\nevaluate_every = 0").replace("rounds = 4", "rounds = 2")
     text += '[task]\nname = "classification"\nbatch_size = 50\n'
     result = fedjourney.run(config.parse(f'{text}{update}[strategy]\nname = "{name}"\n{lines}'), tmp_path / "run")
     clients = [row["clients"] for row in result.rounds[1:]]
-    assert all(one["counted"] and one["answered"] + len(one["failed"]) == 8 for one in clients)
-    assert fails == any(one["failed"] for one in clients)
+    assert all(one["answered"] + len(one["failed"]) == asked for one in clients)
+    assert all(one["counted"] == (one["answered"] > 0) for one in clients)
+    assert fails == any(one["failed"] for one in clients) or strategy.pooled  # by chance, where one alone is asked
+    assert strategy.pooled or all(one["answered"] for one in clients)
     assert all(torch.isfinite(tensor).all() for tensor in result.parameters.values())
