@@ -18,8 +18,10 @@ POPULATION_CHUNK = 16
 class CrossEntropy:
     """Cross-entropy of logits [B, …, classes] against integer targets [B, …]; accuracy and loss as metrics."""
 
-    def __init__(self, make_model: MakeModel, signature: Signature, batch_size: int, dtype: torch.dtype) -> None:
-        self.signature = signature
+    def __init__(
+        self, make_model: MakeModel, signature: Signature, batch_size: int, dtype: torch.dtype, steps: int = 0
+    ) -> None:
+        self.signature, self.steps = signature, steps
         self.batch_size = batch_size
         self.dtype = dtype
         self._make_model = make_model
@@ -54,8 +56,8 @@ class CrossEntropy:
         return (losses * mask).sum() / mask.sum().clamp(min=1)
 
     def batches(self, params: Tensors, shard: Examples, seed: int) -> Iterable[Batch]:
-        """Yield one pass of minibatches."""
-        return minibatches(shard.x, shard.y, self.batch_size, seed)
+        """Yield one pass of minibatches, or its first `steps`."""
+        return minibatches(shard.x, shard.y, self.batch_size, seed, self.steps)
 
     def fitness(
         self, population: Tensors, shard: Examples, seed: int, build: Callable[[Tensors], Tensors] | None = None
@@ -73,6 +75,10 @@ class CrossEntropy:
         with torch.no_grad():
             scored = vmap(loss, chunk_size=POPULATION_CHUNK)(population)
         return -scored
+
+    def scored(self, shard: Examples) -> int:
+        """Return how many examples one candidate's fitness looks at: those of one minibatch."""
+        return min(self.batch_size, len(shard))
 
     def evaluate(self, params: Tensors, shard: Examples) -> Tensors:
         """Return float64 sums `loss`, `right` and `examples`, by blocks of 512 in order."""
