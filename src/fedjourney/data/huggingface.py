@@ -45,7 +45,7 @@ def huggingface(
         limit: rows kept of each split, 0 = all.
         mean: subtracted from pixels in 0…1.
         deviation: pixels are divided by it.
-        resize: height and width that images are brought to, each new pixel the mean of those it covers; 0 = as they are.
+        resize: new height and width, a pixel the mean of those it covers; 0 = images as they are.
         sequence_length: characters per example of text.
     """
     options = [set, subset, input, target, owner, validation, test, limit, mean, deviation, sequence_length]
@@ -190,7 +190,7 @@ def _images(column: Any, mean: float, deviation: float, where: str, resize: int 
     rows: np.ndarray | None = None
     for number, cell in enumerate(column.to_pylist()):
         try:
-            image = Image.open(io.BytesIO(cell["bytes"]))
+            image: Image.Image = Image.open(io.BytesIO(cell["bytes"]))
             if resize and image.mode in ("L", "RGB"):
                 image = image.resize((resize, resize), Image.Resampling.BOX)
             pixels = np.asarray(image)
