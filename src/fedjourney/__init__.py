@@ -8,16 +8,30 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedjourney.comparison import Compared, compare
     from fedjourney.config import Experiment, load
     from fedjourney.errors import FedjourneyError
     from fedjourney.experiment import resume, run
     from fedjourney.results import Result
     from fedjourney.simulation import Simulated, simulate
 
-__all__ = ["Experiment", "FedjourneyError", "Result", "Simulated", "load", "resume", "run", "simulate"]
+__all__ = [
+    "Compared",
+    "Experiment",
+    "FedjourneyError",
+    "Result",
+    "Simulated",
+    "compare",
+    "load",
+    "resume",
+    "run",
+    "simulate",
+]
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Compared": "comparison",
+    "compare": "comparison",
     "Experiment": "config",
     "load": "config",
     "FedjourneyError": "errors",

@@ -32,8 +32,10 @@ Loss: TypeAlias = Callable[[Tensors, Batch], torch.Tensor]
 Gradient: TypeAlias = Callable[[Loss, Tensors, Batch], tuple[Tensors, torch.Tensor]]
 
 
-def minibatches(x: Tensors, y: Tensors, size: int, seed: int) -> Iterator[Batch]:
+def minibatches(x: Tensors, y: Tensors, size: int, seed: int, most: int = 0) -> Iterator[Batch]:
     """Yield one pass over n examples in a seeded order, in ceil(n / size) batches padded to `size`.
+
+    With `most` only so many first batches of it.
 
     Rows are gathered for many batches at once; a batch is a view of them.
     """
@@ -45,8 +47,9 @@ def minibatches(x: Tensors, y: Tensors, size: int, seed: int) -> Iterator[Batch]
     mask[count:] = 0
     order = torch.cat([order, order.new_zeros(steps * size - count)])
     keys = (seed_for(seed, "key") + _KEY_STRIDE * torch.arange(steps)).to(device)
-    for start in range(0, steps, _GATHERED):
-        held = range(start, min(start + _GATHERED, steps))
+    wanted = min(steps, most) if most else steps
+    for start in range(0, wanted, _GATHERED):
+        held = range(start, min(start + _GATHERED, wanted))
         rows = order[held.start * size : held.stop * size]
         gathered = [{name: t[rows].unflatten(0, (-1, size)) for name, t in part.items()} for part in (x, y)]
         for place, step in enumerate(held):

@@ -78,6 +78,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.set_defaults(function=_report)
 
+    compare = commands.add_parser(
+        "compare",
+        help="run a comparison: arms x scenarios x seeds, statistics, a page",
+        description="Run a comparison file, or go on with it where it was left.",
+    )
+    compare.add_argument("file", metavar="FILE", help="the comparison, a TOML file")
+    compare.add_argument(
+        "--set", metavar="TABLE.KEY=VALUE", action="append", default=[], help="override one setting (repeatable)"
+    )
+    compare.add_argument("--data-dir", metavar="DIR", help="root of data sets, looked at first (or FEDJOURNEY_DATA)")
+    compare.add_argument(
+        "--out", metavar="DIR", help="its folder, new or of the same comparison (default: runs/<name>)"
+    )
+    compare.add_argument("--workers", type=_count, metavar="N", help="runs computed at once; 0: in this process")
+    compare.add_argument("--engine", metavar="NAME", help="computes run after run on that engine instead")
+    compare.add_argument("--check", action="store_true", help="check and plan every arm, count the runs, compute none")
+    _screen(compare)
+    compare.set_defaults(function=_compare)
+
     simulate = commands.add_parser("simulate", help="run any Flower app, unchanged, without Ray")
     simulation.add_arguments(simulate)
 
@@ -90,6 +109,13 @@ def _parser() -> argparse.ArgumentParser:
     _settings(show)
     show.set_defaults(function=_show)
     return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
 
 
 def _settings(parser: argparse.ArgumentParser) -> None:
@@ -142,9 +168,7 @@ def _shown(parsed: argparse.Namespace, compute: Any, experiment: Any) -> int:
 
     from fedjourney.screen import failures, screen
 
-    for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C: save, say how to go on, end what was started
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
+    _end_in_order()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)  # warnings of ours, and what --fast chose
     logging.getLogger("fedjourney").setLevel(logging.WARNING if parsed.quiet else logging.INFO)
     with screen(experiment, quiet=parsed.quiet, plain=parsed.json) as shown:
@@ -169,6 +193,48 @@ def _shown(parsed: argparse.Namespace, compute: Any, experiment: Any) -> int:
         file=sys.stderr,
     )
     return NOTHING_LEARNED
+
+
+def _end_in_order() -> None:
+    """Let every polite end be as Ctrl-C: save, say how to go on, end what was started."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+
+
+def _compare(parsed: argparse.Namespace) -> int:
+    from fedjourney import comparison
+
+    if parsed.check:
+        found = comparison.load(parsed.file, parsed.set)
+        comparison.check(found, Path(parsed.data_dir) if parsed.data_dir else None)
+        print("\n".join(comparison.counted(found)))
+        return 0
+    from fedjourney.comparison.screen import screen
+
+    _end_in_order()
+    with screen(quiet=parsed.quiet, plain=parsed.json) as shown:
+        try:
+            compared = comparison.compare(
+                parsed.file,
+                parsed.out,
+                overrides=parsed.set,
+                data_dir=parsed.data_dir,
+                workers=parsed.workers,
+                engine=parsed.engine,
+                watch=shown.told,
+            )
+        except Interrupted as interrupted:
+            said = f"Stopped; every finished run is saved. Go on with the same command (--out {interrupted})."
+        else:
+            said = ""
+    if said:
+        print(f"\n{said}", file=sys.stderr)
+        return INTERRUPTED
+    shown.finished(compared)
+    if parsed.json:
+        print(json.dumps(compared.summary), flush=True)
+    return 0
 
 
 def _report(parsed: argparse.Namespace) -> int:

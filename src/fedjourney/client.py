@@ -18,6 +18,7 @@ from fedjourney.numerics import placed
 from fedjourney.plan import Plan, plan
 from fedjourney.seeds import seed_for
 from fedjourney.storage import ClientStates, States, cache_dir, data_dir
+from fedjourney.tally import Tally
 from fedjourney.updates import Client, LocalUpdate, Reply, Work
 
 if TYPE_CHECKING:
@@ -97,7 +98,9 @@ class ClientSide:
             )
         seed, device = self.plan.experiment.seed, self._numerics.device
         row, state = placed(exchange.row(place), device), placed(state, device)
-        return Client(index, exchange.round, self._shared.tensors(), row, state, shard, self.plan.task, seed)
+        tally = Tally()
+        task = tally.of(self.plan.task)
+        return Client(index, exchange.round, self._shared.tensors(), row, state, shard, task, seed, tally)
 
     def _replies(self, half: LocalUpdate | Work, clients: list[Client]) -> list[Reply | BaseException]:
         """Return what the clients' work gave, or raised."""
@@ -153,7 +156,7 @@ class ClientSide:
     def _answer(self, client: Client, reply: Reply | BaseException, work: str) -> Answer:
         """Check a reply's form, encode it, keep its state."""
         if isinstance(reply, BaseException):
-            return _raised(client.index, work, reply)
+            return replace(_raised(client.index, work, reply), computed=client.tally.computed)
         try:
             reply = well_formed(reply)
         except FAULTS as error:
@@ -175,7 +178,7 @@ class ClientSide:
         except FAULTS as error:
             return _raised(client.index, "transform", error)
         metrics = {"num-examples": float(len(client.shard)), **reply.metrics}
-        return Answer(client.index, tensors, metrics, kept=bool(kept))
+        return Answer(client.index, tensors, metrics, kept=bool(kept), computed=client.tally.computed)
 
     def _evaluate(self, exchange: Exchange, place: int) -> Answer:
         """Evaluate the shared model on a client's held-out part, and the client's own model where it has one."""

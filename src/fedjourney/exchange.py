@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from fedjourney.strategies import Accumulator, Rounds
+from fedjourney.tally import NOTHING, Computed
 from fedjourney.tensors import Tensors
 from fedjourney.transforms import Transform
 from fedjourney.updates import Reply
@@ -86,6 +87,7 @@ class Answer:
         problem: why it does not count, or None.
         kept: whether the client kept state of this round.
         size: bytes on the wire, 0 where nothing came.
+        computed: what the client evaluated for it.
     """
 
     client: int
@@ -94,6 +96,7 @@ class Answer:
     problem: Problem | None = None
     kept: bool = False
     size: int = 0
+    computed: Computed = NOTHING
 
 
 @dataclass

@@ -74,6 +74,18 @@ def resume(folder: str | Path, *, data_dir: str | Path | None = None, watch: Wat
     return _compute(built, engine, folder, where, watch)
 
 
+def compute(built: Plan, folder: Path, *, data_root: Path | None = None, watch: Watch | None = None) -> Result:
+    """Run what is planned already into a folder: from the beginning, or on from where the folder stands.
+
+    Raises:
+        FedjourneyError: the folder holds another experiment, or cannot be used.
+    """
+    engine, where = _engine(built, folder, data_root)
+    if not (folder / "experiment.toml").is_file():
+        run_folder.create(folder, built, data_root)
+    return _compute(built, engine, folder, where, watch)
+
+
 def _engine(built: Plan, folder: Path, data_root: Path | None) -> tuple[Any, Where]:
     """Return the engine that the experiment names, not yet started, and where its clients find their things."""
     where = Where(data_root, (folder / "state").resolve())

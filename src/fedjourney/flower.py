@@ -49,6 +49,7 @@ class RoundRecord:
         counted: whether the parameters moved.
         reason: why they did not.
         bytes_up, bytes_down: over all clients and exchanges but evaluation.
+        gradients, forwards: examples evaluated, with a gradient or without, the same way.
     """
 
     round: int
@@ -63,6 +64,8 @@ class RoundRecord:
     reason: str = ""
     bytes_up: int = 0
     bytes_down: int = 0
+    gradients: int = 0
+    forwards: int = 0
 
 
 class Transport(Protocol):
@@ -174,6 +177,8 @@ class FlowerStrategy(Strategy):
         for block in self._transport.receive(replies):
             for answer in block.answers:
                 record.bytes_up += 0 if self.plan.rounds.pooled else answer.size
+                record.gradients += answer.computed.gradients
+                record.forwards += answer.computed.forwards
                 if answer.problem is not None:
                     record.failures.append(Failure(answer.client, *answer.problem))
                     continue

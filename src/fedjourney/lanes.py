@@ -11,6 +11,7 @@ from fedjourney.batching import Batch, gradient, gradient_in_lanes
 from fedjourney.compiler import Step, compiled
 from fedjourney.numerics import Numerics
 from fedjourney.seeds import seed_for
+from fedjourney.tally import Tally
 from fedjourney.tasks import Task
 from fedjourney.tensors import Tensors
 from fedjourney.updates import Carry, Client, LocalUpdate, Reply
@@ -33,6 +34,7 @@ class Lanes:
         self._compile, self._agreement = numerics.compile, numerics.agreement
         self.fell_back = False
         self._steps: dict[int, Step] = {}
+        self._gradients: dict[int, int] = {}  # that one step of an update takes
 
     @property
     def vectorised(self) -> bool:
@@ -61,6 +63,7 @@ class Lanes:
                 some = next(batch for batch in batches if batch is not None)
                 filled = [some if batch is None else batch for batch in batches]
                 batch = _batch(filled + [some] * (self.number - len(filled)))
+                told = [(client, b) for client, b in zip(clients, batches, strict=True) if b is not None]
                 if None in batches or len(batches) < self.number:
                     active = torch.tensor([b is not None for b in batches] + [False] * (self.number - len(batches)))
                     active = active.to(batch.mask.device)
@@ -68,6 +71,8 @@ class Lanes:
                     params, extra = _chosen(active, stepped[0], params), _chosen(active, stepped[1], extra)
                 else:
                     params, extra = self._step(update, (params, extra), batch)
+                for client, one in told:
+                    client.tally.step(one, self._gradients[id(update)])
         for lane, client in enumerate(clients):
             own = Carry({n: t[lane] for n, t in params.items()}, {n: t[lane] for n, t in extra.items()})
             yield update.finish(client.shared, own)
@@ -93,6 +98,9 @@ class Lanes:
             return _stack([carry.params for carry in stepped]), _stack([carry.extra for carry in stepped])
 
         expected = one_by_one(*carry, batch)
+        counted = Tally()
+        update.step(Carry(_lane(carry[0], 0), _lane(carry[1], 0)), _lane_of(batch, 0), counted.counting(gradient))
+        self._gradients[id(update)] = counted.calls
         together: Step = vmap(alone)
         tried: list[tuple[str, Step]] = [("vectorised", together)]
         if self._compile:

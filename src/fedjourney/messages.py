@@ -9,6 +9,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from fedjourney.exchange import Answer, Exchange, Problem
+from fedjourney.tally import Computed
 from fedjourney.tensors import Tensors
 
 
@@ -74,7 +75,8 @@ def write_answers(answers: Iterable[Answer]) -> RecordDict:
     """Return the content of a reply: the answer of each client of a message."""
     records: dict[str, Any] = {}
     for answer in answers:
-        told: dict[str, Any] = {"kept": answer.kept} | (answer.problem._asdict() if answer.problem else {})
+        told: dict[str, Any] = {"kept": answer.kept, "computed": list(answer.computed)}
+        told |= answer.problem._asdict() if answer.problem else {}
         records[f"arrays/{answer.client}"] = to_arrays(answer.tensors)
         records[f"metrics/{answer.client}"] = MetricRecord({**answer.metrics})
         records[f"config/{answer.client}"] = ConfigRecord(told)
@@ -104,7 +106,7 @@ def read_answers(reply: Message, asked: Iterable[int]) -> dict[int, Answer]:
 def _answer(content: RecordDict, client: int) -> Answer:
     told: dict[str, Any] = dict(cast(ConfigRecord, content[f"config/{client}"]))
     numbers: dict[str, Any] = dict(cast(MetricRecord, content[f"metrics/{client}"]))
-    answer = Answer(client, kept=bool(told["kept"]))
+    answer = Answer(client, kept=bool(told["kept"]), computed=Computed(*told.get("computed", ())))
     if "kind" in told:
         return replace(answer, problem=Problem(str(told["kind"]), str(told["stage"]), str(told["message"])))
     metrics = {name: float(value) for name, value in numbers.items()}

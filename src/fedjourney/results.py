@@ -217,6 +217,8 @@ def round_row(record: RoundRecord, central: dict[str, dict[str, float]], seconds
         },
         "bytes_up": record.bytes_up,
         "bytes_down": record.bytes_down,
+        "gradients": record.gradients,
+        "forwards": record.forwards,
         "seconds": round(seconds, 6),
     }
 

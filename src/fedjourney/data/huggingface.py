@@ -26,6 +26,7 @@ def huggingface(
     limit: Annotated[int, Ge(0)] = 0,
     mean: float = 0.0,
     deviation: Annotated[float, Gt(0)] = 1.0,
+    resize: Annotated[int, Ge(0)] = 0,
     sequence_length: Annotated[int, Ge(1)] = 80,
 ) -> Dataset:
     """Any image or text set by its hub name ("ylecun/mnist"), or a local folder in the hub's layout.
@@ -44,9 +45,11 @@ def huggingface(
         limit: rows kept of each split, 0 = all.
         mean: subtracted from pixels in 0…1.
         deviation: pixels are divided by it.
+        resize: new height and width, a pixel the mean of those it covers; 0 = images as they are.
         sequence_length: characters per example of text.
     """
     options = [set, subset, input, target, owner, validation, test, limit, mean, deviation, sequence_length]
+    options += [resize] if resize else []
     files = _local(source, set, subset)
     if files is None:
         tables = _from_hub(set, subset)
@@ -70,7 +73,7 @@ def huggingface(
             joined = {one: "\n".join(parts) for one, parts in together.items()}
             return texts(set, joined, whose, sequence_length, validation, test)
         label = _column(train, target or "label", set, "target")
-        x, y = _images(train[column], mean, deviation, set), _labels(train, label, set)
+        x, y = _images(train[column], mean, deviation, set, resize), _labels(train, label, set)
         extra = {
             name: np.array(train[name].to_pylist())
             for name in train.column_names
@@ -82,7 +85,8 @@ def huggingface(
         if "test" in found:
             for wanted, option in ((column, "input"), (label, "target")):
                 _column(found["test"], wanted, f"{set}, test", option)
-            own = ({"image": _images(found["test"][column], mean, deviation, set)}, _labels(found["test"], label, set))
+            tested = _images(found["test"][column], mean, deviation, set, resize)
+            own = ({"image": tested}, _labels(found["test"], label, set))
         return labelled(set, {"image": x}, y, extra, source.seed, validation, own)
 
     return cached(source.cache_dir, key, decode)
@@ -179,14 +183,17 @@ def _other_text(table: Any, column: str, where: str) -> str:
     raise DataError(f'[data] owner: set "{where}" has no second column of text that says whose it is.')
 
 
-def _images(column: Any, mean: float, deviation: float, where: str) -> np.ndarray:
+def _images(column: Any, mean: float, deviation: float, where: str, resize: int = 0) -> np.ndarray:
     """Return float32 [n, channels, height, width] in 0…1, then normalised."""
     from PIL import Image, UnidentifiedImageError
 
     rows: np.ndarray | None = None
     for number, cell in enumerate(column.to_pylist()):
         try:
-            pixels = np.asarray(Image.open(io.BytesIO(cell["bytes"])))
+            image: Image.Image = Image.open(io.BytesIO(cell["bytes"]))
+            if resize and image.mode in ("L", "RGB"):
+                image = image.resize((resize, resize), Image.Resampling.BOX)
+            pixels = np.asarray(image)
         except (UnidentifiedImageError, OSError, TypeError, KeyError) as error:
             raise DataError(f'set "{where}" row {number}: expected an image, cannot be decoded ({error}).') from None
         if pixels.dtype != np.uint8:

@@ -23,6 +23,20 @@ def ticks(low: float, high: float, most: int = 6, whole: bool = False) -> list[f
     return [round(i * step, min(digits, 300)) for i in range(first, last + 1)]
 
 
+def decades(low: float, high: float, most: int = 6) -> list[float]:
+    """Return round numbers of a logarithmic axis between `low` and `high`: 1, 2, 5 times powers of ten, or fewer.
+
+    >>> decades(4, 100)
+    [5.0, 10.0, 20.0, 50.0, 100.0]
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        found = [step * 10.0**power for power in powers for step in steps if low <= step * 10.0**power <= high]
+        if len(found) <= most:
+            return found
+    return found[:: math.ceil(len(found) / most)]
+
+
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Move label positions apart until each keeps `gap` from the next, near where they belong.
 

@@ -3,9 +3,9 @@
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from fedjourney.report.axes import shorten, spread, ticks
+from fedjourney.report.axes import decades, shorten, spread, ticks
 from fedjourney.report.words import esc, plain
 
 Point = tuple[float, float]
@@ -33,7 +33,7 @@ class Series:
 
 def line_chart(
     title: str, series: Sequence[Series], *, unit: str = "", x_name: str = "round", x_whole: bool = True,
-    low: float | None = None, high: float | None = None, values: bool = True,
+    low: float | None = None, high: float | None = None, values: bool = True, x_log: bool = False,
 ) -> str:  # fmt: skip
     """Return a figure with a caption and a line for each series that has points.
 
@@ -46,7 +46,13 @@ def line_chart(
         low: the least y of the axis; by default the least value, or 0 if that is near.
         high: a y that the axis never passes.
         values: whether the direct labels give the last value too.
+        x_log: whether the x axis is logarithmic; what lies at 0 is then left out.
     """
+    if x_log:
+        series = [
+            replace(line, points=[p for p in line.points if p[0] > 0], band=[b for b in line.band if b[0] > 0])
+            for line in series
+        ]
     series = [line for line in series if line.points]
     caption = esc(title) + (f' <span class="unit">{esc(unit)}</span>' if unit else "")
     if not series:
@@ -58,7 +64,8 @@ def line_chart(
     y_ticks = ticks(0.0 if 0 < bottom < max(ys) / 2 else bottom, max(ys))
     if high is not None:
         y_ticks = [y for y in y_ticks if y <= max(high, *ys)]
-    x_ticks = [x for x in ticks(xs[0], xs[-1], 6, x_whole) if xs[0] <= x <= xs[-1]] or [xs[0]]
+    x_ticks = decades(xs[0], xs[-1]) if x_log else ticks(xs[0], xs[-1], 6, x_whole)
+    x_ticks = [x for x in x_ticks if xs[0] <= x <= xs[-1]] or [xs[0]]
     y_low, y_high = min(bottom, y_ticks[0]), max(max(ys), y_ticks[-1])
     y_high = y_high if y_high > y_low else y_low + 1
     named = len(series) * 13 <= HEIGHT - TOP - BOTTOM + 13
@@ -68,7 +75,10 @@ def line_chart(
     base = HEIGHT - BOTTOM
 
     def at(x: float, y: float) -> tuple[float, float]:
-        across = (x - xs[0]) / (xs[-1] - xs[0]) if xs[-1] > xs[0] else 0.5
+        if x_log and xs[-1] > xs[0]:
+            across = math.log(x / xs[0]) / math.log(xs[-1] / xs[0])
+        else:
+            across = (x - xs[0]) / (xs[-1] - xs[0]) if xs[-1] > xs[0] else 0.5
         return round(left + across * (right - left), 1), round(base - (y - y_low) / (y_high - y_low) * (base - TOP), 1)
 
     parts = []
@@ -77,7 +87,7 @@ def line_chart(
         parts.append(f'<line class="grid" x1="{left:.1f}" x2="{right:.1f}" y1="{py}" y2="{py}"/>')
         parts.append(f'<text x="{left - 6:.1f}" y="{py + 4:.1f}" text-anchor="end">{plain(y)}</text>')
     for x in x_ticks:
-        parts.append(f'<text x="{at(x, 0)[0]}" y="{base + 16}" text-anchor="middle">{plain(x)}</text>')
+        parts.append(f'<text x="{at(x, y_low)[0]}" y="{base + 16}" text-anchor="middle">{plain(x)}</text>')
     parts.append(f'<text x="{(left + right) / 2:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{esc(x_name)}</text>')
     places = spread([at(*line.points[-1])[1] for line in series], 13, TOP, base)
     for line, label, place in reversed(list(zip(series, labels, places, strict=True))):  # the first on top

@@ -20,8 +20,10 @@ POPULATION_CHUNK = 16
 class Prediction(ABC):
     """A model's output for each example, and a loss for each; what a task adds is `losses` and its sums."""
 
-    def __init__(self, make_model: MakeModel, signature: Signature, batch_size: int, dtype: torch.dtype) -> None:
-        self.signature = signature
+    def __init__(
+        self, make_model: MakeModel, signature: Signature, batch_size: int, dtype: torch.dtype, steps: int = 0
+    ) -> None:
+        self.signature, self.steps = signature, steps
         self.batch_size = batch_size
         self.dtype = dtype
         self._make_model = make_model
@@ -59,8 +61,8 @@ class Prediction(ABC):
         return (losses * mask).sum() / mask.sum().clamp(min=1)
 
     def batches(self, params: Tensors, shard: Examples, seed: int) -> Iterable[Batch]:
-        """Yield one pass of minibatches."""
-        return minibatches(shard.x, shard.y, self.batch_size, seed)
+        """Yield one pass of minibatches, or its first `steps`."""
+        return minibatches(shard.x, shard.y, self.batch_size, seed, self.steps)
 
     def fitness(
         self, population: Tensors, shard: Examples, seed: int, build: Callable[[Tensors], Tensors] | None = None
@@ -81,6 +83,10 @@ class Prediction(ABC):
             count = len(next(iter(population.values())))
             each = ({name: tensor[place] for name, tensor in population.items()} for place in range(count))
             return -torch.stack([loss(candidate) for candidate in each])
+
+    def scored(self, shard: Examples) -> int:
+        """Return how many examples one candidate's fitness looks at: those of one minibatch."""
+        return min(self.batch_size, len(shard))
 
     def evaluate(self, params: Tensors, shard: Examples) -> Tensors:
         """Return float64 sums, by blocks of 512 in order."""

@@ -17,6 +17,7 @@ def classification(
     /,
     *,
     batch_size: Annotated[int, Ge(1)] = 10,
+    steps: Annotated[int, Ge(0)] = 0,
 ) -> Task:
     """One label per example; cross-entropy, accuracy.
 
@@ -25,6 +26,7 @@ def classification(
         signature: one target without further dimensions.
         dtype: of parameters.
         batch_size: examples per local step (McMahan's B); the last batch of a pass may be smaller.
+        steps: batches in a pass, 0 = all of the shard; then clients with unequal shards take equal steps.
     """
     shape = next(iter(signature.outputs.values()))
     if shape != ():
@@ -32,4 +34,4 @@ def classification(
             f"[task] classification expects one label per example, got targets of shape {list(shape)}. "
             "For text take next_character."
         )
-    return CrossEntropy(make_model, signature, batch_size, dtype)
+    return CrossEntropy(make_model, signature, batch_size, dtype, steps)

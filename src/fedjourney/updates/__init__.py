@@ -1,7 +1,7 @@
 """Local updates: what one client does with its shard. One plug-in per file, `(task, /, *, options) -> LocalUpdate`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import torch
@@ -9,6 +9,7 @@ import torch
 from fedjourney.batching import Gradient, gradient
 from fedjourney.data import Examples
 from fedjourney.seeds import seed_for
+from fedjourney.tally import Tally
 from fedjourney.tasks import Task
 from fedjourney.tensors import Tensors, subtract
 
@@ -65,10 +66,11 @@ class Client:
     shard: Examples
     task: Task
     seed: int
+    tally: Tally = field(default_factory=Tally, compare=False)
 
     def train(self, update: LocalUpdate, gradient: Gradient = gradient) -> Reply:
         """Run a local update: `passes` times over the shard, one step a batch."""
-        carry = update.start(self.shared, self.row, self.state)
+        carry, gradient = update.start(self.shared, self.row, self.state), self.tally.counting(gradient)
         for number in range(update.passes):
             seed = seed_for(self.seed, "batches", self.round, self.index, number)
             for batch in self.task.batches(carry.params, self.shard, seed):

@@ -1,0 +1,95 @@
+"""What clients compute, counted where it happens: examples that a gradient was taken of, and examples only scored.
+
+The counts are part of no digest and of no message's weight: they tell what a result cost.
+"""
+
+import functools
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+from fedjourney.batching import Batch, Gradient, Loss
+from fedjourney.data import Examples
+from fedjourney.tensors import Tensors
+
+
+class Computed(NamedTuple):
+    """Evaluations of one example each: with a gradient, and forward alone."""
+
+    gradients: int = 0
+    forwards: int = 0
+
+    @property
+    def total(self) -> int:
+        """In forward-equivalents: a forward counts 1, the backward of a gradient 2 more."""
+        return 3 * self.gradients + self.forwards
+
+
+NOTHING = Computed()
+
+
+@dataclass
+class Tally:
+    """Counts for one client in one exchange."""
+
+    forwards: int = 0
+    _masks: list[torch.Tensor] = field(default_factory=list)  # of every gradient, summed at the end
+
+    def counting(self, gradient: Gradient) -> Gradient:
+        """Return the gradient function, counted: once for every call, however many a step makes."""
+
+        def counted(loss: Loss, params: Tensors, batch: Batch) -> tuple[Tensors, torch.Tensor]:
+            self._masks.append(batch.mask)
+            return gradient(loss, params, batch)
+
+        return counted
+
+    def step(self, batch: Batch, gradients: int) -> None:
+        """Count a step that was computed elsewhere (in lanes), with so many gradients of its batch."""
+        self._masks += [batch.mask] * gradients
+
+    def of(self, task: Any) -> Any:
+        """Return the task with its scoring counted: what a `Work` sees."""
+        return _Counted(task, self)
+
+    @property
+    def calls(self) -> int:
+        """How many gradients were taken."""
+        return len(self._masks)
+
+    @property
+    def computed(self) -> Computed:
+        """What was counted."""
+        examples = torch.cat([mask.reshape(-1) for mask in self._masks]).sum() if self._masks else 0
+        return Computed(int(examples), self.forwards)
+
+
+class _Counted:
+    """A task that counts what is scored; everything else is the task's own.
+
+    Candidates times examples: a task may say by `scored(shard)` how many examples one candidate's fitness looks at,
+    else the whole shard is meant.
+    """
+
+    def __init__(self, task: Any, tally: Tally) -> None:
+        self._task, self._tally = task, tally
+        if hasattr(task, "fitness"):
+
+            @functools.wraps(task.fitness)  # strategies look at its signature
+            def fitness(population: Tensors, shard: Examples, *rest: Any, **named: Any) -> torch.Tensor:
+                scored = getattr(task, "scored", len)
+                tally.forwards += len(next(iter(population.values()))) * int(scored(shard))
+                found: torch.Tensor = task.fitness(population, shard, *rest, **named)
+                return found
+
+            self.fitness = fitness
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def loss(self, params: Tensors, batch: Batch) -> torch.Tensor:
+        """Return the loss; a forward of the batch."""
+        self._tally.forwards += int(batch.mask.sum())
+        found: torch.Tensor = self._task.loss(params, batch)
+        return found
