@@ -14,6 +14,7 @@ from fedjourney.lanes import Lanes
 from fedjourney.plan import Plan, plan
 from fedjourney.seeds import seed_for
 from fedjourney.storage import ClientStates, States, cache_dir, data_dir
+from fedjourney.tasks import Metered
 from fedjourney.tensors import Tensors
 from fedjourney.updates import Client, LocalUpdate, Reply, Work
 
@@ -30,7 +31,7 @@ class ClientSide:
 
     def __post_init__(self) -> None:
         """Take lanes and threads from `[numerics]`."""
-        self._lanes = Lanes(self.plan.task, self.plan.experiment["numerics"])
+        self._lanes = Lanes(self.plan.experiment["numerics"])
         self._threads = self.plan.experiment["numerics"]["threads"]
         self._shared = Shared(Exchange("train", 0, "", {}, [], []))
 
@@ -86,8 +87,9 @@ class ClientSide:
                 index, problem=Problem("state lost", stage, f"no state of round {exchange.states[place]} here")
             )
         seed = self.plan.experiment.seed
-        row = exchange.row(place)
-        return Client(index, exchange.round, self._shared.tensors(), row, state, shard, self.plan.task, seed)
+        row, task = exchange.row(place), self.plan.task
+        task = task.metered() if isinstance(task, Metered) else task
+        return Client(index, exchange.round, self._shared.tensors(), row, state, shard, task, seed)
 
     def _replies(self, half: LocalUpdate | Work, clients: list[Client]) -> list[Reply | BaseException]:
         """Return what the clients' work gave, or raised."""
@@ -104,6 +106,8 @@ class ClientSide:
     def _reply(self, half: LocalUpdate | Work, client: Client) -> Reply | BaseException:
         """Return what one client's work gave, or raised."""
         client = replace(client, shared=self._shared.tensors())
+        if isinstance(client.task, Metered):
+            client.task.spent.update(dict.fromkeys(client.task.spent, 0.0))  # what lanes spent in vain is not charged
         try:
             with torch_as_found(self._threads):
                 if not isinstance(half, LocalUpdate):
@@ -141,7 +145,8 @@ class ClientSide:
                 self.states.save(client.index, client.round, {n: t.contiguous().clone() for n, t in kept.items()})
         except FAULTS as error:
             return _raised(client.index, "transform", error)
-        metrics = {"num-examples": float(len(client.shard)), **reply.metrics}
+        spent = client.task.spent if isinstance(client.task, Metered) else {}
+        metrics = {"num-examples": float(len(client.shard)), **spent, **reply.metrics}
         return Answer(client.index, tensors, metrics, kept=bool(kept))
 
     def _evaluate(self, exchange: Exchange, place: int) -> Answer:

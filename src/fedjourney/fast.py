@@ -138,7 +138,7 @@ def _measurements(built: Plan) -> list[dict[str, Any]]:
 
     candidates = []
     for number, compiled in CANDIDATES:
-        lanes = Lanes(built.task, {**numerics, "lanes": number, "compile": compiled})
+        lanes = Lanes({**numerics, "lanes": number, "compile": compiled})
         if number <= count and not (once(lanes) and lanes.fell_back):
             candidates.append((lanes, {**plain, "lanes": number, "compile": compiled}))
     for _ in range(TURNS):

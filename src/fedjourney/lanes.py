@@ -11,7 +11,6 @@ from torch.func import vmap
 from fedjourney.batching import Batch, gradient, gradient_in_lanes
 from fedjourney.compiler import Step, compiled
 from fedjourney.seeds import seed_for
-from fedjourney.tasks import Task
 from fedjourney.tensors import Tensors
 from fedjourney.updates import Carry, Client, LocalUpdate, Reply
 
@@ -30,8 +29,8 @@ class Lanes:
     neither neighbours nor the place in a block change a client's bits.
     """
 
-    def __init__(self, task: Task, numerics: Mapping[str, Any]) -> None:
-        self._task, self.number = task, int(numerics["lanes"])
+    def __init__(self, numerics: Mapping[str, Any]) -> None:
+        self.number = int(numerics["lanes"])
         self._compile, self._dtype = bool(numerics["compile"]), getattr(torch, numerics["dtype"])
         self.fell_back = False
         self._steps: dict[int, Step] = {}
@@ -52,7 +51,7 @@ class Lanes:
             params = _copied(params)  # a step may change them in place
         for number in range(update.passes):
             passes = [
-                self._task.batches(
+                client.task.batches(
                     {name: tensor[lane] for name, tensor in params.items()},
                     client.shard,
                     seed_for(client.seed, "batches", client.round, client.index, number),

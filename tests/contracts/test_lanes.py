@@ -30,7 +30,7 @@ def clients(found: Plan) -> list[Client]:
 
 def in_lanes(found: Plan, half: LocalUpdate, some: list[Client], lanes: int, compiled: bool = False) -> list[Reply]:
     numerics = dict(found.experiment["numerics"]) | {"lanes": lanes, "compile": compiled}
-    trainer = Lanes(found.task, numerics)
+    trainer = Lanes(numerics)
     return [reply for i in range(0, len(some), lanes) for reply in trainer.train(half, some[i : i + lanes])]
 
 
