@@ -19,6 +19,7 @@ from fedjourney.plan import Plan, plan
 from fedjourney.seeds import seed_for
 from fedjourney.storage import ClientStates, States, cache_dir, data_dir
 from fedjourney.tally import Tally
+from fedjourney.tasks import Metered
 from fedjourney.updates import Client, LocalUpdate, Reply, Work
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class ClientSide:
     def __post_init__(self) -> None:
         """Take device and lanes from `[numerics]`."""
         self._numerics = self.plan.numerics
-        self._lanes = Lanes(self.plan.task, self._numerics)
+        self._lanes = Lanes(self._numerics)
         self._shared = Shared(Exchange("train", 0, "", {}, [], []), self._numerics.device)
 
     def block(self, exchange: Exchange, at: Callable[[int], None] = lambda client: None, alone: bool = False) -> Block:
@@ -98,8 +99,8 @@ class ClientSide:
             )
         seed, device = self.plan.experiment.seed, self._numerics.device
         row, state = placed(exchange.row(place), device), placed(state, device)
-        tally = Tally()
-        task = tally.of(self.plan.task)
+        task, tally = self.plan.task, Tally()
+        task = tally.of(task.metered() if isinstance(task, Metered) else task)
         return Client(index, exchange.round, self._shared.tensors(), row, state, shard, task, seed, tally)
 
     def _replies(self, half: LocalUpdate | Work, clients: list[Client]) -> list[Reply | BaseException]:
@@ -131,13 +132,15 @@ class ClientSide:
                 continue
             # here, where the failed step's tensors are gone
             _log.warning("%s: out of memory with %d lanes, going on with %d", self._numerics.device, 2 * fewer, fewer)
-            self._lanes = Lanes(self.plan.task, replace(self._numerics, lanes=fewer))
+            self._lanes = Lanes(replace(self._numerics, lanes=fewer))
             if self._numerics.device.type == "cuda":
                 torch.cuda.empty_cache()
 
     def _reply(self, half: LocalUpdate | Work, client: Client) -> Reply | BaseException:
         """Return what one client's work gave, or raised."""
         client = replace(client, shared=self._shared.tensors())
+        if isinstance(client.task, Metered):
+            client.task.spent.update(dict.fromkeys(client.task.spent, 0.0))  # what lanes spent in vain is not charged
         try:
             with self._numerics.applied():
                 if not isinstance(half, LocalUpdate):
@@ -177,7 +180,8 @@ class ClientSide:
                 self.states.save(client.index, client.round, {n: t.cpu().contiguous().clone() for n, t in kept.items()})
         except FAULTS as error:
             return _raised(client.index, "transform", error)
-        metrics = {"num-examples": float(len(client.shard)), **reply.metrics}
+        spent = client.task.spent if isinstance(client.task, Metered) else {}
+        metrics = {"num-examples": float(len(client.shard)), **spent, **reply.metrics}
         return Answer(client.index, tensors, metrics, kept=bool(kept), computed=client.tally.computed)
 
     def _evaluate(self, exchange: Exchange, place: int) -> Answer:

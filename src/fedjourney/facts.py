@@ -31,7 +31,7 @@ def rounds(folder: Path) -> list[dict[str, Any]]:
 def summary(folder: Path, rounds: list[dict[str, Any]], found: str, seconds: float) -> dict[str, Any]:
     """Return what `--json` prints."""
     answered = sum(row["clients"]["answered"] for row in rounds)
-    rows = _read_examples(folder)
+    rows, steps = _read_total(folder, "num-examples"), _read_total(folder, "environment-steps")
     return {
         "run": str(folder),
         "digest": found,
@@ -40,7 +40,8 @@ def summary(folder: Path, rounds: list[dict[str, Any]], found: str, seconds: flo
         "test": rounds[-1]["test"],
         "validation": rounds[-1]["validation"],
         "clients_per_second": round(answered / seconds, 2),
-        "examples_per_second": round(rows / seconds, 1),
+        "examples_per_second": round((rows or 0.0) / seconds, 1),
+        **({} if steps is None else {"environment_steps": int(steps)}),
         "bytes_up": sum(row["bytes_up"] for row in rounds),
         "bytes_down": sum(row["bytes_down"] for row in rounds),
         "peak_memory_mb": _peak_memory(),
@@ -57,14 +58,14 @@ def _peak_memory() -> float | None:
     return round(most / (1048576 if sys.platform == "darwin" else 1024), 1)
 
 
-def _read_examples(folder: Path) -> float:
-    """Return how many examples the accepted clients held, summed over rounds."""
+def _read_total(folder: Path, metric: str) -> float | None:
+    """Return a metric's sum over rounds and accepted clients (examples they held, steps they took), or None."""
     from pyarrow import parquet
 
     table = parquet.read_table(folder / "clients.parquet")
-    if "num-examples" not in table.column_names:
-        return 0.0
-    return float(sum(value or 0.0 for value in table["num-examples"].to_pylist()))
+    if metric not in table.column_names:
+        return None
+    return float(sum(value or 0.0 for value in table[metric].to_pylist()))
 
 
 def of_run(built: Plan) -> dict[str, Any]:

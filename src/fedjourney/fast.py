@@ -141,7 +141,7 @@ def _measurements(built: Plan) -> list[dict[str, Any]]:
 
     tried = []
     for number, compiled in candidates:
-        lanes = Lanes(built.task, replace(built.numerics, lanes=number, compile=compiled))
+        lanes = Lanes(replace(built.numerics, lanes=number, compile=compiled))
         try:
             if number <= count and not (once(lanes) and lanes.fell_back):
                 tried.append((lanes, {**plain, "lanes": number, "compile": compiled}))

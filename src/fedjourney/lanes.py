@@ -12,7 +12,6 @@ from fedjourney.compiler import Step, compiled
 from fedjourney.numerics import Numerics
 from fedjourney.seeds import seed_for
 from fedjourney.tally import Tally
-from fedjourney.tasks import Task
 from fedjourney.tensors import Tensors
 from fedjourney.updates import Carry, Client, LocalUpdate, Reply
 
@@ -29,8 +28,8 @@ class Lanes:
     neither neighbours nor the place in a block change a client's bits.
     """
 
-    def __init__(self, task: Task, numerics: Numerics) -> None:
-        self._task, self.number = task, numerics.lanes
+    def __init__(self, numerics: Numerics) -> None:
+        self.number = numerics.lanes
         self._compile, self._agreement = numerics.compile, numerics.agreement
         self.fell_back = False
         self._steps: dict[int, Step] = {}
@@ -52,7 +51,7 @@ class Lanes:
             params = _copied(params)  # a step may change them in place
         for number in range(update.passes):
             passes = [
-                self._task.batches(
+                client.task.batches(
                     {name: tensor[lane] for name, tensor in params.items()},
                     client.shard,
                     seed_for(client.seed, "batches", client.round, client.index, number),

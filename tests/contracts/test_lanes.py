@@ -30,7 +30,7 @@ def clients(found: Plan) -> list[Client]:
 
 
 def in_lanes(found: Plan, half: LocalUpdate, some: list[Client], lanes: int, compiled: bool = False) -> list[Reply]:
-    trainer = Lanes(found.task, replace(found.numerics, lanes=lanes, compile=compiled))
+    trainer = Lanes(replace(found.numerics, lanes=lanes, compile=compiled))
     return [reply for i in range(0, len(some), lanes) for reply in trainer.train(half, some[i : i + lanes])]
 
 

@@ -151,7 +151,7 @@ def test_lanes_are_the_plain_loop(name: str) -> None:
     half, shared = found.halves["train"], found.task.init(0)
     assert isinstance(half, LocalUpdate)
     some = [Client(i, 1, shared, {}, {}, found.shard(i)[0], found.task, 0) for i in (0, 1)]
-    trainer = Lanes(found.task, replace(found.numerics, lanes=2))
+    trainer = Lanes(replace(found.numerics, lanes=2))
     together = list(trainer.train(half, some))
     assert not trainer.fell_back
     for client, ours in zip(some, together, strict=True):

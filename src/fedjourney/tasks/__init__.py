@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import nn
@@ -65,6 +65,20 @@ class Task(Protocol):
 
     def summary(self, sums: Tensors) -> dict[str, float]:
         """Return metrics from sums, the headline first; `fedjourney.metrics` reads from a name how it is told."""
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A task whose training costs something besides examples, such as an environment's steps.
+
+    Attributes:
+        spent: by name, what this copy has spent; it stands among the client's metrics of the round.
+    """
+
+    spent: dict[str, float]
+
+    def metered(self) -> Task:
+        """Return a copy whose `spent` begins at 0: one client's."""
 
 
 def signature_of(dataset: Dataset) -> Signature:
