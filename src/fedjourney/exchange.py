@@ -107,16 +107,26 @@ class Block:
     sums: Accumulator | None = None
 
 
-def fold_block(rounds: Rounds, transforms: list[Transform], like: Tensors, answers: Iterable[Answer]) -> Block:
+def fold_block(
+    rounds: Rounds, transforms: list[Transform], like: Tensors, answers: Iterable[Answer], trusting: bool = False
+) -> Block:
     """Decode, check and fold answers one by one, so that a block never holds two replies.
 
     Where the strategy has no fold, each answer keeps its decoded tensors.
+
+    Args:
+        rounds: the strategy.
+        transforms: to be undone.
+        like: the form that a reply must have.
+        answers: as they travelled.
+        trusting: whether replies that are folded are taken to be finite; whoever trusts looks at the sums.
     """
+    trusting = trusting and rounds.fold is not None
     block, fold = Block([]), rounds.fold
     for answer in answers:
         block.answers.append(answer)
         if answer.problem is None:
-            answer.problem = _decode(answer, transforms, like)
+            answer.problem = _decode(answer, transforms, like, trusting)
         if answer.problem is None and fold is not None:
             try:
                 weight = rounds.weight(Reply(answer.tensors, answer.metrics, {}))
@@ -129,7 +139,7 @@ def fold_block(rounds: Rounds, transforms: list[Transform], like: Tensors, answe
     return block
 
 
-def _decode(answer: Answer, transforms: list[Transform], like: Tensors) -> Problem | None:
+def _decode(answer: Answer, transforms: list[Transform], like: Tensors, trusting: bool) -> Problem | None:
     """Undo the transforms in place; return what is wrong with the reply, if anything is."""
     if "num-examples" not in answer.metrics:
         return Problem("malformed", "reply", 'no "num-examples" among the metrics')
@@ -142,7 +152,7 @@ def _decode(answer: Answer, transforms: list[Transform], like: Tensors) -> Probl
         _same_form(tensors, like)
     except Exception as error:  # whatever a foreign reply makes a transform raise costs that reply alone
         return Problem("malformed", "decode", f"{type(error).__name__}: {error}")
-    if not finite(tensors, answer.metrics):
+    if not finite({} if trusting else tensors, answer.metrics):
         return Problem("not finite", "reply", "NaN or infinity in the reply. Lower [update] learning_rate?")
     answer.tensors = {name: tensors[name] for name in like}
     return None

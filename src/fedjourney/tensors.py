@@ -25,6 +25,14 @@ def add_scaled(left: Tensors, right: Tensors, factor: float) -> Tensors:
     return dict(zip(left, torch._foreach_add(list(left.values()), scaled), strict=True))
 
 
+def accumulate(sums: Tensors, tensors: Tensors, weight: float) -> None:
+    """Add weight * tensors to `sums`, in place and in one pass over memory: outside of lanes and of the compiler.
+
+    Only here is `alpha=` right, and several times faster than a product that is written out before it is added.
+    """
+    torch._foreach_add_([sums[name] for name in tensors], list(tensors.values()), alpha=weight)
+
+
 def in_lanes(tensors: Tensors) -> bool:
     """Return whether these are seen by `torch.func.vmap` or the compiler, which know no `_foreach` operations."""
     if torch.compiler.is_compiling():

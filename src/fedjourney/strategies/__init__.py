@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import torch
 
 from fedjourney.tasks import Task
-from fedjourney.tensors import Tensors
+from fedjourney.tensors import Tensors, accumulate
 from fedjourney.updates import LocalUpdate, Reply, Work
 
 
@@ -94,10 +94,9 @@ class WeightedMean:
         """Add w x, in place."""
         if not reply:  # nothing but metrics was asked for
             return Accumulator({}, weight if sums is None else sums.weight + weight)
-        scaled = torch._foreach_mul(list(reply.values()), weight)
         if sums is None:
-            return Accumulator(dict(zip(reply, scaled, strict=True)), weight)
-        torch._foreach_add_([sums.tensors[name] for name in reply], scaled)
+            return Accumulator(dict(zip(reply, torch._foreach_mul(list(reply.values()), weight), strict=True)), weight)
+        accumulate(sums.tensors, reply, weight)
         return Accumulator(sums.tensors, sums.weight + weight)
 
     def merge(self, left: Accumulator, right: Accumulator) -> Accumulator:
