@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -77,13 +78,20 @@ def compiled(model: nn.Module, learning_rate: float) -> Train:
 VARIANTS = {"eager": eager, "compiled": compiled}
 
 
+@lru_cache
+def _data(work: Work) -> tuple[Tensor, Tensor]:
+    """Return all examples on the device."""
+    x, y = (torch.from_numpy(np.array(array)).to(work.device) for array in work.arrays())
+    return x, y
+
+
 def batches(work: Work, clients: Iterable[int], chance: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the batches of these clients, one after the other, each in a new order."""
-    x, y = work.arrays()
+    x, y = _data(work)
     for client in clients:
         for _ in range(work.epochs):
-            rows = client * work.examples + chance.permutation(work.examples)
-            mine, targets = torch.from_numpy(x[rows]), torch.from_numpy(y[rows])
+            rows = torch.from_numpy(client * work.examples + chance.permutation(work.examples)).to(x.device)
+            mine, targets = x[rows], y[rows]
             yield from zip(mine.split(work.batch), targets.split(work.batch), strict=True)
 
 
@@ -91,11 +99,13 @@ def _process(number: int, work: Work, variant: str, gate: Any, results: Any) -> 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     chance = np.random.default_rng(number)
-    model = build(work)
+    model = build(work).to(work.device)
     train, share = VARIANTS[variant](model, work.learning_rate), len(range(number, work.cohort, work.workers))
     stamps = []
     for round_ in range(work.total_rounds):
         train(batches(work, chance.integers(work.clients, size=share), chance))
+        if work.device != "cpu":
+            torch.cuda.synchronize()
         stamps.append(time.monotonic())
         if round_ + 1 == work.warmup:
             gate.wait(PATIENCE)  # from here on all of them are at it

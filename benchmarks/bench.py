@@ -42,6 +42,7 @@ NOT_MEASURED = {
     "mlp": {"simulate"},
     "cnn": {"simulate"},
     "lstm": {"pfl-1", "pfl-2", "simulate"},
+    "cifar": {"flower", "simulate"},
     "noop": {"pfl-1", "pfl-2", "bare-eager", "bare-compiled", "simulate"},
 }
 BUSY = 0.1  # share of the machine in other hands from which on we say so
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         "measurements": [],
     }
     sizes = {key: getattr(parsed, key) for key in ("clients", "examples", "cohort", "epochs")}
-    common = {key: getattr(parsed, key) for key in ("batch", "learning_rate", "rounds", "warmup", "workers")}
+    common = {key: getattr(parsed, key) for key in ("batch", "learning_rate", "rounds", "warmup", "workers", "device")}
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         scratch = Path(temporary)
         try:
@@ -94,7 +95,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
     choices = {"nargs": "+", "metavar": "NAME"}
-    parser.add_argument("--models", choices=MODELS, default=list(MODELS), help=", ".join(MODELS), **choices)
+    usual = [name for name in MODELS if name != "cifar"]
+    parser.add_argument("--models", choices=MODELS, default=usual, help=f"of {', '.join(MODELS)}", **choices)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="that clients compute on")
     parser.add_argument("--systems", choices=PROGRAMS, default=list(PROGRAMS), help=", ".join(PROGRAMS), **choices)
     parser.add_argument("--repetitions", type=_positive, default=3, help="turns of every system (default: 3)")
     parser.add_argument("--rounds", type=_positive, default=20, help="rounds of a turn that count (default: 20)")
@@ -147,7 +150,16 @@ def _turn(work: Work, name: str, repetition: int, scratch: Path, timeout: float)
         "TORCHINDUCTOR_COMPILE_THREADS": "1",  # helper processes would stay while we measure
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    found = {"model": work.model, "system": name, "repetition": repetition, "warmup": work.warmup, "busy": busy()}
+    if work.device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""  # some take a GPU unasked
+    found = {
+        "model": work.model,
+        "device": work.device,
+        "system": name,
+        "repetition": repetition,
+        "warmup": work.warmup,
+        "busy": busy(),
+    }
     with (scratch / "log").open("w+") as log:
         command = [sys.executable, str(HERE / program), str(Path(work.folder) / "work.json"), argument]
         found["launched"] = time.monotonic()

@@ -32,7 +32,8 @@ def config(work: Work) -> dict[str, Any]:
         "model": MODELS[work.model]["model"],
         "task": {"name": task, "batch_size": work.batch},
         "update": update if work.epochs else {"name": "noop:nothing"},
-        "engine": {"name": "local", "workers": work.workers},
+        "numerics": {"device": work.device},
+        "engine": {"name": "local", "workers": work.workers if work.device == "cpu" else 0},
     }
 
 

@@ -24,9 +24,13 @@ MODELS: dict[str, dict[str, Any]] = {
     "mlp": {"model": {"name": "mlp"}, "clients": 1000, "examples": 60, "cohort": 100},
     "cnn": {"model": {"name": "cnn"}, "clients": 100, "examples": 60, "cohort": 10},
     "lstm": {"model": {"name": "lstm"}, "clients": 100, "examples": 60, "cohort": 10},
+    "cifar": {"model": {"name": "work:pfl_cnn"}, "clients": 1000, "examples": 50, "cohort": 50},
     "noop": {"model": {"name": "mlp", "hidden": []}, "clients": 10_000, "examples": 1, "cohort": 100, "epochs": 0},
 }
-"""What is measured; `noop` is ten numbers that go to clients and come back as they are."""
+"""What is measured; `noop` is ten numbers that go to clients and come back as they are.
+
+`cifar` is the CIFAR-10 benchmark of pfl-research (its users, cohort and network, without the dropout), meant for a GPU.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Work:
         warmup: rounds before them that do not.
         workers: processes, one a core.
         classes: of the examples.
+        device: that clients compute on.
         folder: holds `x.npy`, `y.npy` and this as `work.json`.
     """
 
@@ -59,6 +64,7 @@ class Work:
     warmup: int
     workers: int
     classes: int
+    device: str
     folder: str
 
     @property
@@ -79,7 +85,7 @@ class Work:
 
 def prepare(model: str, folder: Path, **sizes: Any) -> Work:
     """Write the examples into a folder, and return the work; `sizes` replace those of `MODELS` where not None."""
-    said = {"epochs": 1, **{key: value for key, value in MODELS[model].items() if key != "model"}}
+    said = {"epochs": 1, "device": "cpu", **{key: value for key, value in MODELS[model].items() if key != "model"}}
     said |= {key: value for key, value in sizes.items() if value is not None}
     if model == "noop":
         said["epochs"] = 0
@@ -107,7 +113,8 @@ def _examples(model: str, count: int) -> tuple[np.ndarray, np.ndarray, int]:
     if model == "lstm":
         found = python_topics(source, sequence_length=80, validation=0.0, test=0.0)
     else:
-        found = huggingface(source, set="ylecun/mnist", validation=0.0)
+        name = "uoft-cs/cifar10" if model == "cifar" else "ylecun/mnist"
+        found = huggingface(source, set=name, validation=0.0)
     x, y = next(iter(found.train.x.values())), next(iter(found.train.y.values()))
     rows = torch.from_numpy(np.random.default_rng(0).permutation(len(x))[np.arange(count) % len(x)])
     return x[rows].numpy(), y[rows].numpy(), found.classes
@@ -127,6 +134,16 @@ def prepared(source: Source, /, *, path: str) -> Dataset:
 def names(work: Work) -> tuple[str, str]:
     """Return the names of input and target."""
     return ("tokens", "next") if work.model == "lstm" else ("image", "label")
+
+
+def pfl_cnn(signature: Signature, /) -> nn.Module:
+    """Two 3x3 convolutions (32, 64), 2x2 pooling, 128 units: the network of pfl-research's CIFAR-10 benchmark."""
+    channels, height, width = next(iter(signature.inputs.values()))
+    features = 64 * ((height - 4) // 2) * ((width - 4) // 2)
+    convolutions = [nn.Conv2d(channels, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(
+        *convolutions, nn.Flatten(), nn.Linear(features, 128), nn.ReLU(), nn.Linear(128, signature.classes)
+    )
 
 
 def build(work: Work) -> nn.Module:
