@@ -1,8 +1,10 @@
-"""What classification and next-character prediction share: cross-entropy over masked examples."""
+"""What supervised tasks share: a model over masked examples, minibatches, fitness as minus the loss, sums by blocks."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 
 import torch
+from torch import nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
@@ -15,8 +17,8 @@ EVALUATION_BLOCK = 512
 POPULATION_CHUNK = 16
 
 
-class CrossEntropy:
-    """Cross-entropy of logits [B, …, classes] against integer targets [B, …]; accuracy and loss as metrics."""
+class Prediction(ABC):
+    """A model's output for each example, and a loss for each; what a task adds is `losses` and its sums."""
 
     def __init__(self, make_model: MakeModel, signature: Signature, batch_size: int, dtype: torch.dtype) -> None:
         self.signature = signature
@@ -26,30 +28,33 @@ class CrossEntropy:
         with torch.device("meta"):
             self._model = make_model()
         refuse_buffers(self._model)
+        # PyTorch's recurrent layers have no rule for lanes: their candidates are scored one after the other
+        self._in_lanes = not any(isinstance(module, nn.RNNBase) for module in self._model.modules())
 
     def init(self, seed: int) -> Tensors:
         """Return fresh parameters."""
         return initial_parameters(self._make_model, seed, self.dtype)
 
-    def logits(self, params: Tensors, x: Tensors) -> torch.Tensor:
-        """Return logits [B, …, classes]."""
+    def outputs(self, params: Tensors, x: Tensors) -> torch.Tensor:
+        """Return what the model says of each example [B, …]."""
         inputs = tuple(t.to(self.dtype) if t.is_floating_point() else t for t in x.values())
         return functional_call(self._model, params, inputs)
 
-    def _losses(self, params: Tensors, x: Tensors, y: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (losses [B], shares of right answers [B]), averaged over positions within an example."""
-        logits, target = self.logits(params, x), next(iter(y.values()))
-        losses = F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none").view(target.shape)
-        right = (logits.argmax(-1) == target).to(losses.dtype)
-        return losses.flatten(1).mean(1) if target.dim() > 1 else losses, (
-            right.flatten(1).mean(1) if target.dim() > 1 else right
-        )
+    @abstractmethod
+    def losses(self, outputs: torch.Tensor, y: Tensors) -> torch.Tensor:
+        """Return one loss for each example [B]."""
+
+    @abstractmethod
+    def block_sums(self, outputs: torch.Tensor, y: Tensors) -> Tensors:
+        """Return what is summed over examples, for metrics; one of the sums is `examples`."""
+
+    @abstractmethod
+    def summary(self, sums: Tensors) -> dict[str, float]:
+        """Return metrics from sums, the headline first."""
 
     def loss(self, params: Tensors, batch: Batch) -> torch.Tensor:
         """Return the masked mean loss []."""
-        logits, target = self.logits(params, batch.x), next(iter(batch.y.values()))
-        losses = F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none")
-        losses = losses.view(target.shape[0], -1).mean(1)
+        losses = self.losses(self.outputs(params, batch.x), batch.y)
         mask = batch.mask.to(losses.dtype)
         return (losses * mask).sum() / mask.sum().clamp(min=1)
 
@@ -71,22 +76,42 @@ class CrossEntropy:
             return self.loss(candidate if build is None else build(candidate), batch)
 
         with torch.no_grad():
-            scored = vmap(loss, chunk_size=POPULATION_CHUNK)(population)
-        return -scored
+            if self._in_lanes:
+                return -vmap(loss, chunk_size=POPULATION_CHUNK)(population)
+            count = len(next(iter(population.values())))
+            each = ({name: tensor[place] for name, tensor in population.items()} for place in range(count))
+            return -torch.stack([loss(candidate) for candidate in each])
 
     def evaluate(self, params: Tensors, shard: Examples) -> Tensors:
-        """Return float64 sums `loss`, `right` and `examples`, by blocks of 512 in order."""
-        sums = {name: torch.zeros((), dtype=torch.float64) for name in ("loss", "right", "examples")}
+        """Return float64 sums, by blocks of 512 in order."""
+        sums: Tensors = {}
         with torch.no_grad():
-            for start in range(0, len(shard), EVALUATION_BLOCK):
-                rows = slice(start, start + EVALUATION_BLOCK)
-                x = {name: tensor[rows] for name, tensor in shard.x.items()}
-                y = {name: tensor[rows] for name, tensor in shard.y.items()}
-                losses, right = self._losses(params, x, y)
-                sums["loss"] += losses.double().sum()
-                sums["right"] += right.double().sum()
-                sums["examples"] += len(losses)
+            for start in range(0, max(len(shard), 1), EVALUATION_BLOCK):
+                part = shard.cut(slice(start, start + EVALUATION_BLOCK))
+                found = self.block_sums(self.outputs(params, part.x), part.y)
+                sums = {name: sums[name] + total if sums else total for name, total in found.items()}
         return sums
+
+
+class CrossEntropy(Prediction):
+    """Cross-entropy of logits [B, …, classes] against integer targets [B, …]; accuracy and loss as metrics."""
+
+    def losses(self, outputs: torch.Tensor, y: Tensors) -> torch.Tensor:
+        """Return cross-entropy [B], averaged over positions within an example."""
+        target = next(iter(y.values()))
+        losses = F.cross_entropy(outputs.flatten(0, -2), target.flatten(), reduction="none").view(target.shape)
+        return losses.flatten(1).mean(1) if target.dim() > 1 else losses
+
+    def block_sums(self, outputs: torch.Tensor, y: Tensors) -> Tensors:
+        """Return `loss`, `right` (shares of right answers within an example) and `examples`."""
+        target = next(iter(y.values()))
+        right = (outputs.argmax(-1) == target).to(outputs.dtype)
+        right = right.flatten(1).mean(1) if target.dim() > 1 else right
+        return {
+            "loss": self.losses(outputs, y).double().sum(),
+            "right": right.double().sum(),
+            "examples": torch.tensor(float(len(target)), dtype=torch.float64),
+        }
 
     def summary(self, sums: Tensors) -> dict[str, float]:
         """Return `accuracy` and `loss` (nats per example or character)."""
