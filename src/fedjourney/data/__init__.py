@@ -3,6 +3,7 @@
 Train, validation and test are split here, before anything is partitioned; strategies never see test.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import numpy as np
 import torch
 
 from fedjourney.tensors import Tensors
+
+BYTES = "".join(map(chr, range(256))) + "\ue000\ue001"
+"""The vocabulary of text as UTF-8 bytes, with markers where a text begins and ends: 258 codes."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Dataset:
         name: what reports call it.
         train, validation, test: examples; validation may be empty (0 rows) where the config says so.
         columns: for each column a partition may use, one value per train example, [n_train].
-        classes: number of classes (or characters of the vocabulary).
+        classes: number of classes (or characters of the vocabulary, or numbers to be forecast).
         fingerprint: sha256 over everything that shaped the examples.
         vocabulary: the characters, in the order of their codes, for text.
     """
@@ -74,3 +78,16 @@ class Dataset:
     classes: int
     fingerprint: str
     vocabulary: str = ""
+
+
+def written(codes: Iterable[int], vocabulary: str) -> str:
+    """Return codes as text; bytes that are no UTF-8 are shown as �, markers of begin and end not at all.
+
+    >>> written([1, 0], "ab")
+    'ba'
+    >>> written([256, 195, 169, 257], BYTES)
+    'é'
+    """
+    if vocabulary == BYTES:
+        return bytes(code for code in codes if code < 256).decode("utf-8", "replace")
+    return "".join(vocabulary[code] for code in codes)

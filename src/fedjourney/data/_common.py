@@ -7,16 +7,17 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 
-from fedjourney.data import Dataset, Examples
+from fedjourney.data import BYTES, Dataset, Examples
 from fedjourney.errors import DataError
 from fedjourney.seeds import permutation, seed_for
 
 CODE = 1  # part of every cache key: raise it when decoding changes
+Characters: TypeAlias = Literal["found", "bytes"]
 SPLITS = ("train", "validation", "test")
 
 
@@ -64,28 +65,43 @@ def labelled(
     classes = int(max(labels.max(), test_y.max() if len(test_y) else 0)) + 1
 
     def examples(rows: np.ndarray) -> Examples:
-        return _examples({key: value[rows] for key, value in x.items()}, {"label": labels[rows]})
+        return examples_of({key: value[rows] for key, value in x.items()}, {"label": labels[rows]})
 
-    parts = (examples(rest), examples(validated), _examples(test_x, {"label": test_y}))
+    parts = (examples(rest), examples(validated), examples_of(test_x, {"label": test_y}))
     kept = {"label": labels} | columns
-    return Dataset(name, *parts, {key: value[rest] for key, value in kept.items()}, classes, _fingerprint(parts))
+    return Dataset(name, *parts, {key: value[rest] for key, value in kept.items()}, classes, fingerprint(parts))
 
 
-def texts(name: str, by_owner: dict[str, str], column: str, length: int, validation: float, test: float) -> Dataset:
+def texts(
+    name: str,
+    by_owner: dict[str, str],
+    column: str,
+    length: int,
+    validation: float,
+    test: float,
+    characters: Characters = "found",
+) -> Dataset:
     """Return next-character examples: windows of `length` characters within each owner's text, in order.
 
     The last windows of each owner go to validation and test; an owner with too few gives only to train.
+    Characters are numbered as they are found over all owners, or are the 258 codes of `BYTES`, known beforehand.
 
     Raises:
         DataError: no text is long enough for one window.
     """
-    vocabulary = "".join(sorted(set("".join(by_owner.values()))))
+    vocabulary = BYTES if characters == "bytes" else "".join(sorted(set("".join(by_owner.values()))))
     code = np.zeros(max(map(ord, vocabulary), default=0) + 1, dtype=np.int64)
     code[[ord(character) for character in vocabulary]] = np.arange(len(vocabulary))
+
+    def encoded(text: str) -> np.ndarray:
+        if characters == "bytes":
+            return np.concatenate([[256], np.frombuffer(text.encode("utf-8"), dtype=np.uint8), [257]]).astype(np.int64)
+        return code[np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)]
+
     windows: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     owners: list[str] = []
     for owner, text in by_owner.items():
-        tokens = code[np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)]
+        tokens = encoded(text)
         count = max(len(tokens) - 1, 0) // length
         rows = np.stack([tokens[i * length : (i + 1) * length + 1] for i in range(count)]) if count else None
         if rows is None:
@@ -103,7 +119,7 @@ def texts(name: str, by_owner: dict[str, str], column: str, length: int, validat
     parts = []
     for split in SPLITS:
         rows = np.concatenate(windows[split])
-        parts.append(_examples({"tokens": rows[:, :-1]}, {"next": rows[:, 1:]}))
+        parts.append(examples_of({"tokens": rows[:, :-1]}, {"next": rows[:, 1:]}))
     return Dataset(
         name,
         parts[0],
@@ -111,19 +127,19 @@ def texts(name: str, by_owner: dict[str, str], column: str, length: int, validat
         parts[2],
         {column: np.array(owners)},
         len(vocabulary),
-        _fingerprint(tuple(parts)),
+        fingerprint(tuple(parts)),
         vocabulary,
     )
 
 
-def _examples(x: dict[str, np.ndarray], y: dict[str, np.ndarray]) -> Examples:
+def examples_of(x: dict[str, np.ndarray], y: dict[str, np.ndarray]) -> Examples:
     def tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
         return {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays.items()}
 
     return Examples(tensors(x), tensors(y))
 
 
-def _fingerprint(parts: tuple[Examples, ...]) -> str:
+def fingerprint(parts: tuple[Examples, ...]) -> str:
     state = hashlib.sha256()
     for part in parts:
         for name, tensor in (part.x | part.y).items():

@@ -8,7 +8,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from fedjourney.data import Dataset, Source
-from fedjourney.data._common import cached, file_key, labelled, texts
+from fedjourney.data._common import Characters, cached, file_key, labelled, texts
 from fedjourney.errors import DataError, nearest
 
 
@@ -28,6 +28,7 @@ def huggingface(
     deviation: Annotated[float, Gt(0)] = 1.0,
     resize: Annotated[int, Ge(0)] = 0,
     sequence_length: Annotated[int, Ge(1)] = 80,
+    characters: Characters = "found",
 ) -> Dataset:
     """Any image or text set by its hub name ("ylecun/mnist"), or a local folder in the hub's layout.
 
@@ -47,9 +48,11 @@ def huggingface(
         deviation: pixels are divided by it.
         resize: new height and width, a pixel the mean of those it covers; 0 = images as they are.
         sequence_length: characters per example of text.
+        characters: of text: "found" numbers those in it; "bytes" are all 256 and two markers, known beforehand.
     """
     options = [set, subset, input, target, owner, validation, test, limit, mean, deviation, sequence_length]
     options += [resize] if resize else []
+    options += [] if characters == "found" else [characters]
     files = _local(source, set, subset)
     if files is None:
         tables = _from_hub(set, subset)
@@ -71,7 +74,7 @@ def huggingface(
             for one, text in zip(train[whose].to_pylist(), train[column].to_pylist(), strict=True):
                 together.setdefault(str(one), []).append(str(text))
             joined = {one: "\n".join(parts) for one, parts in together.items()}
-            return texts(set, joined, whose, sequence_length, validation, test)
+            return texts(set, joined, whose, sequence_length, validation, test, characters)
         label = _column(train, target or "label", set, "target")
         x, y = _images(train[column], mean, deviation, set, resize), _labels(train, label, set)
         extra = {

@@ -6,7 +6,7 @@ from typing import Annotated
 from annotated_types import Ge, Lt
 
 from fedjourney.data import Dataset, Source
-from fedjourney.data._common import texts
+from fedjourney.data._common import Characters, texts
 
 
 def python_topics(
@@ -14,6 +14,7 @@ def python_topics(
     /,
     *,
     sequence_length: Annotated[int, Ge(1)] = 80,
+    characters: Characters = "found",
     validation: Annotated[float, Ge(0), Lt(0.5)] = 0.1,
     test: Annotated[float, Ge(0), Lt(0.5)] = 0.1,
 ) -> Dataset:
@@ -24,10 +25,11 @@ def python_topics(
     Args:
         source: unused; the splits follow the text's order.
         sequence_length: characters per example.
+        characters: "found" numbers those in the text; "bytes" are all 256 and two markers, known beforehand.
         validation: share of each topic's windows, from before the test part.
         test: share of each topic's windows, the last ones.
     """
     from pydoc_data.topics import topics
 
     name = f"python_topics {sys.version_info.major}.{sys.version_info.minor}"
-    return texts(name, dict(topics), "topic", sequence_length, validation, test)
+    return texts(name, dict(topics), "topic", sequence_length, validation, test, characters)

@@ -6,14 +6,14 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from fedjourney.errors import ConfigError
-from fedjourney.models._recurrent import Cell, hidden, recurrent
+from fedjourney.models._recurrent import Cell, Recurrent
 from fedjourney.tasks import Signature
 
 
 class _Reader(nn.Module):
     def __init__(self, cell: Cell, inputs: int, width: int, layers: int, outputs: int) -> None:
         super().__init__()
-        self.cell = recurrent(cell, inputs, width, layers)
+        self.cell = Recurrent(cell, inputs, width, layers)
         self.head = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ class _Reader(nn.Module):
             x = x.transpose(1, 2).flatten(2)  # [B, H, C W]
         elif x.dim() == 2:
             x = x.unsqueeze(-1)
-        return self.head(hidden(self.cell, x)[:, -1])
+        return self.head(self.cell(x)[:, -1])
 
 
 def gru(

@@ -5,7 +5,7 @@ from typing import Annotated
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from fedjourney.models._recurrent import PeepholeLSTM, hidden, recurrent
+from fedjourney.models._recurrent import PeepholeLSTM, Recurrent
 from fedjourney.tasks import Signature
 
 
@@ -13,13 +13,15 @@ class _CharacterLSTM(nn.Module):
     def __init__(self, classes: int, embedding: int, width: int, layers: int, peepholes: bool) -> None:
         super().__init__()
         self.embedding = nn.Embedding(classes, embedding)
-        self.lstm = PeepholeLSTM(embedding, width, layers) if peepholes else recurrent("lstm", embedding, width, layers)
+        if peepholes:
+            self.lstm: nn.Module = PeepholeLSTM(embedding, width, layers)
+        else:
+            self.lstm = Recurrent("lstm", embedding, width, layers)
         self.head = nn.Linear(width, classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens [B, T] to logits [B, T, classes]."""
-        embedded = self.embedding(tokens)
-        return self.head(hidden(self.lstm, embedded) if isinstance(self.lstm, nn.LSTM) else self.lstm(embedded))
+        return self.head(self.lstm(self.embedding(tokens)))
 
 
 def lstm(

@@ -25,12 +25,14 @@ class Signature:
     Attributes:
         inputs: name of an input -> shape of one example.
         outputs: name of a target -> shape of one example.
-        classes: number of classes, or characters.
+        classes: number of classes, or characters, or numbers to be forecast.
+        vocabulary: the characters, in the order of their codes, for text.
     """
 
     inputs: dict[str, tuple[int, ...]]
     outputs: dict[str, tuple[int, ...]]
     classes: int
+    vocabulary: str = ""
 
     @property
     def features(self) -> int:
@@ -87,6 +89,7 @@ def signature_of(dataset: Dataset) -> Signature:
         {name: tuple(tensor.shape[1:]) for name, tensor in dataset.train.x.items()},
         {name: tuple(tensor.shape[1:]) for name, tensor in dataset.train.y.items()},
         dataset.classes,
+        dataset.vocabulary,
     )
 
 
