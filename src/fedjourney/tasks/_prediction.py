@@ -31,10 +31,11 @@ class CrossEntropy:
         """Return fresh parameters."""
         return initial_parameters(self._make_model, seed, self.dtype)
 
-    def logits(self, params: Tensors, x: Tensors) -> torch.Tensor:
-        """Return logits [B, …, classes]."""
+    def logits(self, params: Tensors, x: Tensors, key: torch.Tensor | None = None) -> torch.Tensor:
+        """Return logits [B, …, classes]; a model that says `takes_key` gets the step's noise key, if there is one."""
         inputs = tuple(t.to(self.dtype) if t.is_floating_point() else t for t in x.values())
-        return functional_call(self._model, params, inputs)
+        noise = {"key": key} if getattr(self._model, "takes_key", False) else {}
+        return functional_call(self._model, params, inputs, noise)
 
     def _losses(self, params: Tensors, x: Tensors, y: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (losses [B], shares of right answers [B]), averaged over positions within an example."""
@@ -47,7 +48,7 @@ class CrossEntropy:
 
     def loss(self, params: Tensors, batch: Batch) -> torch.Tensor:
         """Return the masked mean loss []."""
-        logits, target = self.logits(params, batch.x), next(iter(batch.y.values()))
+        logits, target = self.logits(params, batch.x, batch.key), next(iter(batch.y.values()))
         losses = F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none")
         losses = losses.view(target.shape[0], -1).mean(1)
         mask = batch.mask.to(losses.dtype)
