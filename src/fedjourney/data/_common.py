@@ -69,7 +69,7 @@ def labelled(
 
     parts = (examples(rest), examples(validated), examples_of(test_x, {"label": test_y}))
     kept = {"label": labels} | columns
-    return Dataset(name, *parts, {key: value[rest] for key, value in kept.items()}, classes, fingerprint(parts))
+    return Dataset(name, *parts, {key: value[rest] for key, value in kept.items()}, classes, fingerprint_of(parts))
 
 
 def texts(
@@ -127,7 +127,7 @@ def texts(
         parts[2],
         {column: np.array(owners)},
         len(vocabulary),
-        fingerprint(tuple(parts)),
+        fingerprint_of(tuple(parts)),
         vocabulary,
     )
 
@@ -139,7 +139,8 @@ def examples_of(x: dict[str, np.ndarray], y: dict[str, np.ndarray]) -> Examples:
     return Examples(tensors(x), tensors(y))
 
 
-def fingerprint(parts: tuple[Examples, ...]) -> str:
+def fingerprint_of(parts: tuple[Examples, ...]) -> str:
+    """Return sha256 over all examples."""
     state = hashlib.sha256()
     for part in parts:
         for name, tensor in (part.x | part.y).items():

@@ -10,7 +10,7 @@ import numpy as np
 from annotated_types import Ge, Lt
 
 from fedjourney.data import Dataset, Source
-from fedjourney.data._common import SPLITS, examples_of, fingerprint
+from fedjourney.data._common import SPLITS, examples_of, fingerprint_of
 from fedjourney.errors import DataError
 
 Set: TypeAlias = Literal["elnino", "co2", "elec_equip", "sunspots", "nile", "macrodata", "fertility"]
@@ -74,10 +74,8 @@ def series(
         owners += [name] * len(parts["train"][-1])
     joined = {split: np.concatenate(rows) for split, rows in parts.items()}
     made = [examples_of({"past": rows[:, :window]}, {"future": rows[:, window:]}) for rows in joined.values()]
-    print_ = fingerprint((made[0], made[1], made[2]))
-    return Dataset(
-        " + ".join(sets), made[0], made[1], made[2], {"series": np.array(owners)}, horizon, print_
-    )
+    print_ = fingerprint_of((made[0], made[1], made[2]))
+    return Dataset(" + ".join(sets), made[0], made[1], made[2], {"series": np.array(owners)}, horizon, print_)
 
 
 def _folder() -> Path:

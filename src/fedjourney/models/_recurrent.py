@@ -21,7 +21,9 @@ class Recurrent(nn.Module):
     def __init__(self, cell: Cell, inputs: int, width: int, layers: int) -> None:
         super().__init__()
         self.cell, rows = cell, GATES[cell] * width
-        self.names = [f"{name}_l{n}" for n in range(layers) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        self.names = [
+            f"{name}_l{n}" for n in range(layers) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        ]
         for name in self.names:
             across = inputs if name == "weight_ih_l0" else width
             shape = (rows, across) if name.startswith("weight") else (rows,)

@@ -37,10 +37,11 @@ class Prediction(ABC):
         """Return fresh parameters."""
         return initial_parameters(self._make_model, seed, self.dtype)
 
-    def outputs(self, params: Tensors, x: Tensors) -> torch.Tensor:
-        """Return what the model says of each example [B, …]."""
+    def outputs(self, params: Tensors, x: Tensors, key: torch.Tensor | None = None) -> torch.Tensor:
+        """Return what the model says of each example [B, …]; one that says `takes_key` gets the step's noise key."""
         inputs = tuple(t.to(self.dtype) if t.is_floating_point() else t for t in x.values())
-        return functional_call(self._model, params, inputs)
+        noise = {"key": key} if getattr(self._model, "takes_key", False) else {}
+        return functional_call(self._model, params, inputs, noise)
 
     @abstractmethod
     def losses(self, outputs: torch.Tensor, y: Tensors) -> torch.Tensor:
@@ -56,7 +57,7 @@ class Prediction(ABC):
 
     def loss(self, params: Tensors, batch: Batch) -> torch.Tensor:
         """Return the masked mean loss []."""
-        losses = self.losses(self.outputs(params, batch.x), batch.y)
+        losses = self.losses(self.outputs(params, batch.x, batch.key), batch.y)
         mask = batch.mask.to(losses.dtype)
         return (losses * mask).sum() / mask.sum().clamp(min=1)
 
