@@ -27,7 +27,7 @@ MISTAKES = [
     ("cohort = 4", "cohort = 4\nholdout = 1.0", ["[experiment] holdout", "below 1"]),
     ("cohort = 4", 'cohort = "all"', ["[experiment] cohort", "got 'all'"]),
     ('name = "small"', 'name = "a/b"', ["[experiment] name", "got 'a/b'"]),
-    ("[engine]", '[strategy]\nname = "flwr.serverapp.strategy:FedAvg"\n[engine]', ["[strategy] name", "Rounds"]),
+    ("[engine]", '[strategy]\nname = "flwr.server.strategy:FedAvg"\n[engine]', ["[strategy] name", "Rounds"]),
     ('name = "mlp"\nhidden = [16]', 'name = "math:prod"', ["[model]"]),
     ("clients = 8", "clients = 0", ["[partition] clients", "got 0"]),
     ("clients = 8", "clients = 5000", ["[partition]", "5000"]),

@@ -33,3 +33,4 @@ def test_malformed_and_missing_replies_cost_themselves_alone(small: str) -> None
     answers = [answer for block in network.receive(replies) for answer in block.answers]
     assert [answer.client for answer in answers] == [0, 1, 2, 3]
     assert [answer.problem.kind if answer.problem else "" for answer in answers] == ["", "malformed", "lost", "lost"]
+    assert list(network.receive([])) == []  # a round that evaluates nothing sends nothing, and misses nothing

@@ -4,10 +4,8 @@ load → plan (data, shards, task, strategy) → engine → serve: Flower's `Str
 """
 
 import json
-import logging
 import time
-from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from fedjourney.errors import ConfigError, FedjourneyError, Interrupted, RunErro
 from fedjourney.exchange import added, evaluation_blocks
 from fedjourney.fast import choose
 from fedjourney.flower import NOTHING, FlowerStrategy, RoundRecord, Transport
+from fedjourney.flower_private import quiet
 from fedjourney.network import Network, roll_call
 from fedjourney.plan import Plan, plan
 from fedjourney.results import Recorder, Result
@@ -125,10 +124,16 @@ def serve(built: Plan, grid: Grid, folder: Path, where: Where, watch: Watch | No
     """Coordinate all rounds over a grid, Flower's or ours; new or resumed is decided by the folder."""
     experiment = built.experiment
     timeout = experiment["experiment"]["timeout"]
-    with built.numerics.on_server.applied(), _quiet_flower(), run_folder.locked(folder):
+    with built.numerics.on_server.applied(), quiet(), run_folder.locked(folder):
         start = run_folder.begin(built, folder)
         if run_folder.told(folder)["finished"]:
             return _reread(folder)
+        if start.round > 0 and not built.rounds.resumable:
+            raise RunError(
+                f"{folder}: cannot be resumed after round {start.round}: [strategy] "
+                f'"{experiment["strategy"]["name"]}" does not say which of its attributes a later round needs. Name '
+                'them in its class, `checkpointed = ("momentum",)`, or `()` where there are none; or start a new run.'
+            )
         built.rounds.state = start.strategy
         transport, held = _carried(built, grid, folder)
         strategy = FlowerStrategy(built, start.params, transport, held, max(start.round, 0))
@@ -264,15 +269,3 @@ def _unused(folder: Path) -> Path:
     while found.exists():
         number, found = number + 1, folder.with_name(f"{folder.name}-{number + 1}")
     return found
-
-
-@contextmanager
-def _quiet_flower() -> Iterator[None]:
-    """Silence Flower's own narration: the run's table tells it."""
-    logger = logging.getLogger("flwr")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

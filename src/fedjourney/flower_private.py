@@ -1,5 +1,6 @@
 """Every private name of flwr that this project uses stands here, so that an upgrade has one place to look."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 __all__ = [
+    "MEMORY",
     "SUPERLINK_NODE_ID",
     "ErrorCode",
     "Run",
@@ -27,9 +29,38 @@ __all__ = [
     "legacy_replies_in_order",
     "load_component",
     "parse_overrides",
+    "quiet",
     "set_message_id",
     "unavailable",
 ]
+
+MEMORY: dict[str, tuple[str, ...]] = {
+    "FedAvg": (),
+    "FedProx": (),
+    "FedMedian": (),
+    "FedTrimmedAvg": (),
+    "Krum": (),
+    "MultiKrum": (),
+    "Bulyan": (),
+    "QFedAvg": (),  # it sets `current_arrays` anew in every round, as do those of the next three lines
+    "FedAdagrad": ("m_t", "v_t"),
+    "FedAdam": ("m_t", "v_t"),
+    "FedYogi": ("m_t", "v_t"),
+    "FedAvgM": ("current_arrays", "momentum_vector"),
+}
+"""Flower's strategy -> those of its attributes that a later round needs."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Flower's own narration: the run's table tells it."""
+    logger = logging.getLogger("flwr")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def ensure_identity() -> None:

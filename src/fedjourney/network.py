@@ -32,6 +32,7 @@ class Network:
     def receive(self, replies: Iterable[Message]) -> Iterator[Block]:
         """Fold replies in the order asked, holding as few as arrive early."""
         exchange, arriving = self._exchange, iter(replies)
+        self._exchange = None  # a round without evaluation sends nothing, and has no replies to miss
         if exchange is None:
             return
         waiting: dict[int, Answer] = {}

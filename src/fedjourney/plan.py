@@ -185,8 +185,9 @@ def _strategy(experiment: Experiment, setting: Setting) -> Any:
     found = plugins.load("strategy", table["name"])
     if isinstance(found, type) and not issubclass(found, Rounds):
         raise ConfigError(
-            f"[strategy] name: expected a class derived from fedjourney.strategies.Rounds, got {found.__name__}. "
-            f"A Flower strategy is not run here yet; ours are: {', '.join(plugins.names('strategy'))}."
+            "[strategy] name: expected a class derived from fedjourney.strategies.Rounds, or from Flower's "
+            f"flwr.serverapp.strategy.Strategy, got {found.__name__}. Ours are: "
+            f"{', '.join(plugins.names('strategy'))}."
         )
     return plugins.build("strategy", table, setting)
 

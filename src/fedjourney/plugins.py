@@ -67,6 +67,13 @@ def load(kind: str, name: str, where: str = "") -> Callable[..., Any]:
             ) from None
         if not callable(found):
             raise ConfigError(f'{place}name: "{name}" is a {type(found).__name__}, not something to call.')
+        if kind == "strategy" and isinstance(found, type) and _is_flowers(found):
+            from fedjourney.foreign import adapted
+
+            try:
+                return adapted(found)
+            except ConfigError as error:
+                raise ConfigError(f"{where}{error}") from None
         return typing.cast(Callable[..., Any], found)
     known = names(kind)
     if name not in known:
@@ -76,6 +83,12 @@ def load(kind: str, name: str, where: str = "") -> Callable[..., Any]:
         if callable(value) and _matches(attribute, name) and value.__module__ == module.__name__:
             return typing.cast(Callable[..., Any], value)
     raise ConfigError(f"{module.__file__}: expected a function or class named {name}, found none.")
+
+
+def _is_flowers(found: type) -> bool:
+    """Return whether a class derives from Flower's Strategy; without importing it, for then it has been."""
+    return any((base.__module__, base.__name__) == ("flwr.serverapp.strategy.strategy", "Strategy")
+               for base in found.__mro__)  # fmt: skip
 
 
 def resolve(kind: str, table: Mapping[str, Any], where: str = "") -> dict[str, Any]:
@@ -97,11 +110,17 @@ def resolve(kind: str, table: Mapping[str, Any], where: str = "") -> dict[str, A
         )
     options = {key: value for key, value in table.items() if key != "name"}
     try:
-        parameters = _options(load(kind, name, where))
+        plugin = load(kind, name, where)
+        parameters = _options(plugin)
     except (TypeError, ValueError, NameError) as error:
         raise ConfigError(
             f'{where}[{kind}] name: expected a plug-in with annotated keyword options, got "{name}" ({error}).'
         ) from None
+    for key, why in getattr(
+        plugin, "refused", {}
+    ).items():  # of somebody else's, whose options are not all its own here
+        if key in options:
+            raise ConfigError(f"{where}[{kind}] {key}: {why}")
     checked = check_fields({k: (p.annotation, p.default) for k, p in parameters.items()}, options, f"{where}[{kind}]")
     return {"name": name, **checked}
 

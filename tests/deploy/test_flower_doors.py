@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import fedjourney
 from fedjourney.engines._reaper import VARIABLE
 from fedjourney.engines.flower import Deployment, run_simulation
 from fedjourney.errors import RunError
@@ -90,3 +91,19 @@ def test_a_launcher_that_is_killed_leaves_nothing(homes: Path):
     deadline = time.monotonic() + 30
     while list(homes.glob("fedjourney-*")) and time.monotonic() < deadline:
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "engine"),
+    [
+        ("centralized", "local"),
+        ("flwr.serverapp.strategy:FedProx", "local"),
+        ("flwr.serverapp.strategy:FedProx", "flower"),
+    ],
+)
+def test_what_comes_from_elsewhere_is_the_same_on_every_engine(strategy: str, engine: str, tmp_path: Path) -> None:
+    overrides = ["experiment.rounds=3", "experiment.evaluate_every=2", f"strategy.name={strategy}"]
+    overrides += ["strategy.proximal_mu=0.1"] * strategy.startswith("flwr")
+    for name in ("serial", engine):
+        fedjourney.run(fedjourney.load(QUICKSTART, overrides, engine=name), tmp_path / name)
+    assert digest(tmp_path / engine) == digest(tmp_path / "serial")

@@ -116,6 +116,7 @@ class Rounds(ABC):
     fold: Fold | None = WeightedMean()
     uses_update: bool = True  # False: [update] is refused, since nothing would read it
     pooled: bool = False  # True: a client's shard is everybody's examples; nothing is charged, only a simulation can
+    resumable: bool = True  # False: it remembers what `state` does not hold
     state: Tensors  # the server's own tensors, part of every checkpoint
 
     def __init__(self) -> None:

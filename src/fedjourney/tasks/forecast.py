@@ -22,11 +22,11 @@ class _Forecast(Prediction):
 
     period: int
 
-    def outputs(self, params: Tensors, x: Tensors) -> torch.Tensor:
+    def outputs(self, params: Tensors, x: Tensors, key: torch.Tensor | None = None) -> torch.Tensor:
         """Return forecasts [B, h]: the window's last value, and the change from it that the model puts out."""
         (name, past), *_ = x.items()
         last = past[:, -1:].to(self.dtype)
-        return last + super().outputs(params, {name: past.to(self.dtype) - last})
+        return last + super().outputs(params, {name: past.to(self.dtype) - last}, key)
 
     def losses(self, outputs: torch.Tensor, y: Tensors) -> torch.Tensor:
         """Return the mean squared error [B] over the values forecast."""
