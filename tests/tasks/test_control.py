@@ -125,7 +125,7 @@ def test_gradients_are_finite_differences_and_padding_changes_nothing(algorithm:
     assert len(batches) == (4 if algorithm == "ppo" else 1)
     batch = batches[0]
     grads, _ = gradient(found.task.loss, moved, batch)
-    for name in ("actor.1.weight", "critic.3.bias"):
+    for name in ("actor.0.weight", "critic.2.bias"):
         bump = torch.zeros_like(moved[name])
         bump.view(-1)[0] = 1e-6
         ahead, behind = (found.task.loss(moved | {name: moved[name] + s * bump}, batch) for s in (1, -1))
@@ -152,14 +152,14 @@ def test_ppo_begins_with_the_policy_gradient_and_stops_where_it_clips() -> None:
         assert tensor.any() == name.startswith("critic")
 
 
-@pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_fitness_is_what_evaluation_says_of_each_candidate(environment: str) -> None:
+@pytest.mark.parametrize(("environment", "build"), [("CartPole-v1", None), ("Acrobot-v1", None), ("CartPole-v1", dict)])
+def test_fitness_is_what_evaluation_says_of_each_candidate(environment: str, build: type | None) -> None:
     found = built(f"data.environment={environment}", "task.episodes=3")
     shard, seed = found.shard(2)[0], 11
     models = [found.task.init(number) for number in range(4)]
     population = {name: torch.stack([model[name] * 3 for model in models]) for name in models[0]}
     task = found.task.metered()  # type: ignore[attr-defined]
-    fitness = task.fitness(population, shard, seed)
+    fitness = task.fitness(population, shard, seed, build)
     rows, steps = torch.from_numpy(permutation(seed, len(shard))[:3]), 0.0
     for candidate, number in enumerate(fitness):
         params = {name: tensor[candidate] for name, tensor in population.items()}
@@ -181,7 +181,7 @@ def test_metrics_add_up_over_any_cut_and_the_inner_half_is_scipys(
         weight = torch.zeros(3, 8, dtype=torch.float64)
         weight[2, 0], weight[0, 0], first = 1, -1, torch.zeros(8, 6, dtype=torch.float64)
         first[0, 5] = 1
-        params |= {"actor.1.weight": first, "actor.3.weight": weight}
+        params |= {"actor.0.weight": first, "actor.2.weight": weight}
     whole = found.task.evaluate(params, examples)
     alone = [found.task.evaluate(params, examples.cut(slice(row, row + 1))) for row in range(len(examples))]
     for name, total in whole.items():
@@ -192,6 +192,19 @@ def test_metrics_add_up_over_any_cut_and_the_inner_half_is_scipys(
     assert told["return"] == pytest.approx(np.mean(returns))
     assert told["interquartile_mean"] == pytest.approx(stats.trim_mean(returns, 0.25))
     assert found.task.summary(found.task.evaluate(params, examples.cut(slice(0, 0)))) == {}
+
+
+def test_the_exhibit_has_every_world_once() -> None:
+    found = built("data.validation=0", "data.test=3")
+    params = found.task.init(0)
+    (table,) = found.task.exhibit(params, found.dataset.test).values()  # type: ignore[attr-defined]
+    heads, *lines = table.splitlines()
+    assert heads.split() == ["return", *CartPole.standard]
+    rows = np.array([[float(word) for word in line.split()] for line in lines])
+    assert len(rows) == 4
+    assert (np.diff(rows[:, 0]) >= 0).all()
+    told = found.task.summary(found.task.evaluate(params, found.dataset.test))
+    assert rows[:, 0].mean() == pytest.approx(told["return"], abs=0.01)
 
 
 def test_adam_is_torchs_adam_on_the_same_rollouts() -> None:
@@ -225,21 +238,41 @@ def test_worlds_differ_as_far_as_they_may() -> None:
     assert not set(wide.train.y["state"][:, 0].tolist()) & set(wide.test.y["state"][:, 0].tolist())
 
 
+OPEN_ES = '[strategy]\nname = "open_es"\npopulation = 4\n'
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize("rest", [ADAM, OPEN_ES], ids=["fedavg", "open_es"])
+def test_every_engine_gives_the_same_bits(rest: str, tmp_path: Path) -> None:
+    serial = fedjourney.run(config.parse(SMALL + rest), tmp_path / "a")
+    for workers in (1, 2):
+        overrides = ["engine.name=local", f"engine.workers={workers}"]
+        assert fedjourney.run(config.parse(SMALL + rest, overrides), tmp_path / str(workers)).digest == serial.digest
+
+
+class StopError(Exception):
+    """Ends a run after its first round."""
+
+
+def stop(row: dict[str, object]) -> None:
+    if row["round"] == 1:
+        raise StopError
+
+
 @pytest.mark.parametrize("strategy", ["fedavg", "open_es"])
-def test_every_engine_gives_the_same_bits_and_steps_are_counted(strategy: str, tmp_path: Path) -> None:
-    text = SMALL + (ADAM if strategy == "fedavg" else '[strategy]\nname = "open_es"\npopulation = 4\n')
+def test_steps_are_counted_in_lanes_and_over_a_resume(strategy: str, tmp_path: Path) -> None:
+    text = SMALL + (ADAM if strategy == "fedavg" else OPEN_ES)
     serial = fedjourney.run(config.parse(text), tmp_path / "a")
-    local = fedjourney.run(config.parse(text, ["engine.name=local", "engine.workers=2"]), tmp_path / "b")
-    assert local.digest == serial.digest
+    with pytest.raises(StopError):
+        fedjourney.run(config.parse(text), tmp_path / "b", watch=stop)
+    assert fedjourney.resume(tmp_path / "b").digest == serial.digest
     rows = parquet.read_table(serial.folder / "clients.parquet").to_pylist()
     assert len(rows) == 6  # three worlds train, twice
     assert serial.summary["environment_steps"] == sum(row["environment-steps"] for row in rows) > 0
     if strategy == "fedavg":
         assert {row["environment-steps"] for row in rows} == {2 * 3 * 20.0}  # passes, episodes side by side, steps
         lanes = fedjourney.run(config.parse(text, ["numerics.lanes=2"]), tmp_path / "c")
-        assert {
-            row["environment-steps"] for row in parquet.read_table(lanes.folder / "clients.parquet").to_pylist()
-        } == {120.0}
+        assert lanes.summary["environment_steps"] == serial.summary["environment_steps"]
         assert serial.rounds[-1]["unseen"]["return"]["mean"] > 0
 
 
