@@ -14,6 +14,7 @@ from fedjourney.report.charts import Series, line_chart
 from fedjourney.report.style import document
 from fedjourney.report.words import byte_text, byte_unit, esc, folded, html_table, measured, plain, plural
 
+AT_ONCE = 4  # cells of a claim that are shown unfolded
 STYLE = """<style>
 .verdict{display:inline-block;padding:1px 8px;border-radius:10px;font-size:.82rem;font-weight:600;
 border:1.5px solid var(--c);color:var(--ink);white-space:nowrap}
@@ -112,12 +113,13 @@ def _claims(results: Results, verdicts: Sequence[Verdict]) -> str:
                 ]
             )
         head = ["scenario", "budget", "ratio" if cost else "difference", f"{level} interval", "p against", "p for", ""]
+        figures = html_table(head, rows, one.claim.name)
         registered = "registered" if one.registered else "exploratory"
         shown.append(
             f'<section><h3>{esc(one.claim.name)} <span class="verdict {colour}">{esc(one.verdict)}</span> '
             f'<span class="unit">{registered}</span></h3>'
             f'<p>{esc(one.claim.says)}</p><p class="said">{esc(_asked(results, one))}</p>'
-            f"{folded('Where, with intervals', html_table(head, rows, one.claim.name))}</section>"
+            f"{figures if len(rows) <= AT_ONCE else folded('Where, with intervals', figures)}</section>"
         )
     words = "Confirmed: every cell by itself says so at 5 %. Refuted: one at least says the opposite, by Holm."
     return f'<p class="said">{words}</p><div class="claims">{"".join(shown)}</div>'
@@ -131,14 +133,13 @@ def _asked(results: Results, one: Verdict) -> str:
         what = AXES[claim.metric] + (f" until {_measured(results, claim.target)}" if claim.target is not None else "")
         word = {"greater": f"at least {claim.ratio:g} times", "less": f"at most 1/{claim.ratio:g} of"}
         return f"Tested: {what} of {sides[0]}, {word.get(claim.direction, f'within {claim.ratio:g} times')} {sides[1]}."
-    margin = _points(results, claim.margin)
-    word = {
-        "greater": f"by more than {margin} above",
-        "less": f"by more than {margin} below",
+    margin = _points(results, claim.margin) + (" points" if is_share(results.comparison.metric) else "")
+    words = {
+        "greater": f"more than {margin} above",
+        "less": f"more than {margin} below",
         "equal": f"within ±{margin} of",
     }
-    unit = " points" if is_share(results.comparison.metric) else ""
-    return f"Tested: {claim.metric} of {sides[0]} {word[claim.direction]}{unit} {sides[1]}."
+    return f"Tested: {claim.metric} of {sides[0]} {words[claim.direction]} {sides[1]}."
 
 
 def _colours(results: Results) -> dict[str, int]:

@@ -1,0 +1,136 @@
+"""A whole comparison: run, gone on with, killed, told."""
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from process import command, environment
+
+import fedjourney
+from fedjourney.comparison.cells import Cell
+from fedjourney.errors import RunError
+
+CLAIM = '\n[[claim]]\nname = "twins"\narms = ["evolution", "sketched"]\ndirection = "equal"\nmargin = 0.9\n'
+
+
+def numbers(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return found
+
+
+def test_arms_run_once_are_registered_and_told(tmp_path: Path, file: Path) -> None:
+    text = file.read_text() + CLAIM
+    file.write_text(text[: text.index("[scenarios.skew")] + text[text.index("[arms.averaging]") :])
+    out, seen = tmp_path / "out", []
+
+    def watch(stage: str, cell: Cell, said: dict[str, Any], done: int, count: int) -> None:
+        if "done" in said:
+            seen.append((stage, cell.arm, cell.seed, done, count))
+
+    found = fedjourney.compare(file, out, workers=0, watch=watch)
+    assert [one[3:] for one in seen] == [(number, 6) for number in range(1, 7)]
+    told = numbers(out)
+    assert told["status"] == "registered, a preview"
+    assert told["claims"][0]["registered"]
+    starts = {trace.start for trace in found.results.traces.values() if trace.cell.seed == 0}
+    assert len(starts) == 1
+    at = {next(iter(one["budget"])): one["arms"] for one in told["budgets"]}
+    rows = [json.loads(line) for line in (out / "cells/iid/averaging/default/1/rounds.jsonl").read_text().splitlines()]
+    costs = [(row["bytes_up"] + row["bytes_down"]) / 3 for row in rows]
+    within = [row["test"]["accuracy"] for k, row in enumerate(rows) if k and sum(costs[: k + 1]) <= 12_000]
+    assert at["bytes"]["averaging"]["values"][1] == pytest.approx(sum(within[-5:]) / len(within[-5:]))
+    assert at["rounds"]["evolution"]["paid"]["forwards"] == 3 * 8 * 20
+    assert at["rounds"]["sketched"]["paid"]["gradients"] == 3 * 3 * 20
+    page = found.page.read_text()
+    assert "twins" in page
+    assert "Which rules this result does not meet" in page
+
+    seen.clear()
+    file.write_text(file.read_text().replace("margin = 0.9", "margin = 0.8"))
+    again = fedjourney.compare(file, out, workers=0, watch=watch)
+    assert seen == []  # nothing is computed again, and a claim that was changed since is not registered
+    assert again.summary["budgets"] == found.summary["budgets"]
+    assert again.summary["status"] == "exploratory, a preview"
+
+    file.write_text(file.read_text().replace("learning_rate = 0.2", "learning_rate = 0.3"))
+    with pytest.raises(RunError, match="the file has changed since"):
+        fedjourney.compare(file, out, workers=0)
+    with pytest.raises(RunError, match="got another"):
+        fedjourney.compare(file, out.parent, workers=0)
+
+
+@pytest.mark.kill
+def test_a_killed_comparison_goes_on_to_the_same_numbers(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "long.toml"
+    tuned = '[tuning]\ntrials = 1\nseeds = [100]\n[arms.averaging.tune]\n"update.learning_rate" = [0.05, 0.5]\n'
+    file.write_text(text.replace("rounds = [3]", "rounds = [12]").replace("[arms.averaging]\n", tuned))
+    reference = fedjourney.compare(file, tmp_path / "reference", workers=0)
+    out = tmp_path / "killed"
+    arguments = ["compare", file, "--out", out, "--workers", "2", "--quiet"]
+    for _ in range(3):
+        process = subprocess.Popen(command(arguments), **environment({}))
+        before, deadline = _lines(out), time.monotonic() + 60
+        while _lines(out) < before + 25 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)  # some rounds later, in the middle of a run
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        _wait_until_free(out)
+    finished = {path: path.stat().st_mtime_ns for path in out.rglob("cell.json")}
+    found = fedjourney.compare(file, out, workers=0)
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert found.summary["budgets"] == reference.summary["budgets"]
+    for path in (tmp_path / "reference").rglob("rounds.jsonl"):
+        mine = (out / path.relative_to(tmp_path / "reference")).read_text().splitlines()
+        theirs = path.read_text().splitlines()
+        assert [_untimed(line) for line in mine] == [_untimed(line) for line in theirs]
+
+
+def _lines(out: Path) -> int:
+    return sum(len(path.read_bytes().splitlines()) for path in out.rglob("rounds.jsonl"))
+
+
+def _wait_until_free(out: Path) -> None:
+    """Workers end with their parent's pipe: soon nobody writes."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        before = _lines(out)
+        time.sleep(0.5)
+        if _lines(out) == before:
+            return
+    raise AssertionError("workers outlive the process that started them")
+
+
+def _untimed(line: str) -> dict[str, Any]:
+    return json.loads(line) | {"seconds": 0}
+
+
+@pytest.mark.kill
+def test_the_command_on_workers_says_what_it_did(
+    tmp_path: Path, file: Path, fedjourney_command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    done = fedjourney_command(["compare", file, "--out", tmp_path / "out", "--workers", "2", "--json"])
+    assert done.returncode == 0, done.stderr
+    *lines, last = done.stdout.splitlines()
+    assert json.loads(last) == numbers(tmp_path / "out")
+    assert any(line.startswith("  12/12") for line in lines)
+    assert "skew, 12 kB a client" in lines
+    checked = fedjourney_command(["compare", file, "--check"])
+    assert checked.stdout.splitlines()[0].endswith("at least 12 runs")
+
+
+@pytest.mark.kill
+def test_a_process_that_dies_stops_all_in_words_and_the_next_try_goes_on(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
+    file, out = tmp_path / "dying.toml", tmp_path / "out"
+    dying = f'[arms.averaging.update]\nname = "faulty:killing_once"\nmarker = "{tmp_path / "marker"}"\n'
+    file.write_text(text.replace("[arms.averaging]\n", dying))
+    with pytest.raises(RunError, match="averaging seed 0: its process ended with -9"):
+        fedjourney.compare(file, out, workers=1)
+    assert fedjourney.compare(file, out, workers=1).summary["status"] == "exploratory, a preview"
