@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 import fedjourney
-from fedjourney import config
+from fedjourney import comparison, config
 from fedjourney.metrics import headline, lower_is_better
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
+EVERY = sorted((ROOT / "configs").glob("*.toml"))
+COMPARISONS = [path for path in EVERY if comparison.is_comparison(path)]
+CONFIGS = [path for path in EVERY if path not in COMPARISONS]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -22,8 +24,21 @@ def test_it_resolves_to_itself_and_says_what_it_shows(path: Path) -> None:
     assert experiment["experiment"]["name"] == path.stem
 
 
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
+def test_every_arm_of_a_comparison_resolves_and_it_says_what_it_shows(path: Path) -> None:
+    found = comparison.load(path)
+    assert path.read_text().startswith("# ")
+    assert found.name == path.stem
+    assert found.claims
+    for scenario in found.scenarios:
+        for arm in found.arms:
+            experiment = found.experiment(arm, scenario, found.seeds[0])
+            assert config.parse(experiment.text()) == experiment
+
+
 @pytest.mark.parametrize(
-    ("name", "parameters"), [("mnist-2nn-fedavg", 199_210), ("mnist-cnn-fedavg", 1_663_370), ("lenet", 44_426)]
+    ("name", "parameters"),
+    [("mnist-2nn-fedavg", 199_210), ("mnist-cnn-fedavg", 1_663_370), ("lenet", 44_426), ("evofed_cnn", 11_274)],
 )
 def test_models_have_the_published_size(name: str, parameters: int) -> None:
     from fedjourney import plugins

@@ -31,13 +31,16 @@ KINDS = {
 
 def names(kind: str) -> list[str]:
     """Return the names of all plug-ins of a kind, without importing any."""
-    folder = Path(__file__).parent / KINDS[kind]
-    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+    return sorted(path.stem for path in _folder(kind).glob("*.py") if not path.stem.startswith("_"))
+
+
+def _folder(kind: str) -> Path:
+    return Path(__file__).parent / KINDS[kind]
 
 
 def described(kind: str) -> dict[str, str]:
     """Return name -> first line of its docstring, read from the source (nothing is imported)."""
-    folder = Path(__file__).parent / KINDS[kind]
+    folder = _folder(kind)
     lines = {}
     for name in names(kind):
         tree = ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))
@@ -75,8 +78,8 @@ def load(kind: str, name: str, where: str = "") -> Callable[..., Any]:
             except ConfigError as error:
                 raise ConfigError(f"{where}{error}") from None
         return typing.cast(Callable[..., Any], found)
-    known = names(kind)
-    if name not in known:
+    if not name.isidentifier() or name.startswith("_") or not (_folder(kind) / f"{name}.py").is_file():
+        known = names(kind)
         raise ConfigError(f'{place}name: no {kind} "{name}". There are: {", ".join(known)}.{nearest(name, known)}')
     module = importlib.import_module(f"fedjourney.{KINDS[kind]}.{name}")
     for attribute, value in vars(module).items():
@@ -159,9 +162,29 @@ def check_fields(fields: Mapping[str, tuple[Any, Any]], values: Mapping[str, Any
         if key not in fields:
             options = ", ".join(fields) or "none"
             raise ConfigError(f'{where} unknown option "{key}". There are: {options}.{nearest(key, fields)}')
+    model = _model(fields)
+    try:
+        checked = model(**values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{where} {place}: {_expectation(first)}") from None
+    return {key: getattr(checked, key) for key in fields}
+
+
+_MODELS: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+
+
+def _model(fields: Mapping[str, tuple[Any, Any]]) -> Any:
+    """Return the model that checks such fields: a comparison resolves the same plug-in hundreds of times."""
+    import pydantic
+
+    key = tuple((name, id(annotation), id(default)) for name, (annotation, default) in fields.items())
+    if key in _MODELS:
+        return _MODELS[key][0]
     definitions: dict[str, Any] = {
-        key: (annotation, ... if default is inspect.Parameter.empty else default)
-        for key, (annotation, default) in fields.items()
+        name: (annotation, ... if default is inspect.Parameter.empty else default)
+        for name, (annotation, default) in fields.items()
     }
     model = pydantic.create_model(
         "Options",
@@ -174,13 +197,8 @@ def check_fields(fields: Mapping[str, tuple[Any, Any]], values: Mapping[str, Any
         ),
         **definitions,
     )
-    try:
-        checked = model(**values)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where} {place}: {_expectation(first)}") from None
-    return {key: getattr(checked, key) for key in fields}
+    _MODELS[key] = (model, dict(fields))  # what is held keeps its id
+    return model
 
 
 def _expectation(error: Any) -> str:

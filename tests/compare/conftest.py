@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from written import Make, maker
 
 TEXT = """
 [comparison]
@@ -61,3 +62,8 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "little.toml"
     path.write_text(TEXT)
     return path
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    return maker(tmp_path)

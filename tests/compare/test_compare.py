@@ -111,16 +111,17 @@ def _untimed(line: str) -> dict[str, Any]:
 
 @pytest.mark.kill
 def test_the_command_on_workers_says_what_it_did(
-    tmp_path: Path, file: Path, fedjourney_command: Callable[..., subprocess.CompletedProcess[str]]
+    tmp_path: Path, file: Path, text: str, fedjourney_command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
+    file.write_text(text[: text.index("[scenarios.skew")] + text[text.index("[arms.averaging]") :])
     done = fedjourney_command(["compare", file, "--out", tmp_path / "out", "--workers", "2", "--json"])
     assert done.returncode == 0, done.stderr
     *lines, last = done.stdout.splitlines()
     assert json.loads(last) == numbers(tmp_path / "out")
-    assert any(line.startswith("  12/12") for line in lines)
-    assert "skew, 12 kB a client" in lines
+    assert any(line.startswith("  6/6") for line in lines)
+    assert "iid, 12 kB a client" in lines
     checked = fedjourney_command(["compare", file, "--check"])
-    assert checked.stdout.splitlines()[0].endswith("at least 12 runs")
+    assert checked.stdout.splitlines()[0].endswith("at least 6 runs")
 
 
 @pytest.mark.kill

@@ -47,6 +47,16 @@ def test_sgd_is_torchs_sgd(double: Plan) -> None:
         torch.testing.assert_close(params[name] + reply.tensors[f"update/{name}"], tensor, rtol=0, atol=1e-12)
 
 
+def test_a_pass_of_some_steps_is_the_beginning_of_a_whole_one(double: Plan) -> None:
+    shard = double.shard(3)[0]
+    whole, some = (list(minibatches(shard.x, shard.y, 10, 5, most)) for most in (0, 2))
+    assert len(some) == 2 < len(whole)
+    for mine, theirs in zip(some, whole, strict=False):
+        assert torch.equal(mine.x["image"], theirs.x["image"])
+        assert torch.equal(mine.key, theirs.key)
+    assert len(list(minibatches(shard.x, shard.y, 10, 5, 10_000))) == len(whole)
+
+
 def test_fedavg_with_one_client_is_local_training(small: str, tmp_path: Path) -> None:
     text = (
         small.replace("clients = 8", "clients = 1")

@@ -67,6 +67,17 @@ def test_mnist_is_whole_and_cached(data_root: Path, tmp_path: Path) -> None:
     assert build(source(tmp_path, data_root), **options).fingerprint == first.fingerprint
 
 
+def test_a_smaller_image_is_made_of_means(data_root: Path, tmp_path: Path) -> None:
+    options = {"name": "huggingface", "set": "ylecun/mnist", "limit": 50}
+    whole = build(source(tmp_path, data_root), **options).train.x["image"]
+    half = build(source(tmp_path, data_root), **options, resize=14).train.x["image"]
+    blocks = whole.reshape(-1, 1, 14, 2, 14, 2).mean((3, 5))
+    assert half.shape == blocks.shape
+    assert float((half - blocks).abs().max()) <= 0.501 / 255  # eight bits a pixel
+    color = build(source(tmp_path, data_root), name="huggingface", set="uoft-cs/cifar10", limit=5, resize=16)
+    assert color.train.x["image"].shape[1:] == (3, 16, 16)
+
+
 def test_cifar_has_three_channels(data_root: Path, tmp_path: Path) -> None:
     dataset = build(source(tmp_path, data_root), name="huggingface", set="uoft-cs/cifar10", limit=50)
     assert dataset.train.x["image"].shape[1:] == (3, 32, 32)

@@ -61,6 +61,9 @@ class Cell:
         return cls(**told | {"budgets": tuple(Budget(*budget) for budget in told["budgets"])})
 
 
+_held: dict[str, Any] = {}  # data and shards of the last cell of this process
+
+
 class Enough(Exception):  # noqa: N818 (not an error)
     """Every budget is spent; the rounds are on disk."""
 
@@ -132,7 +135,11 @@ def compute(cell: Cell, data_root: Path | None = None, watch: Watch = lambda row
     from fedjourney.storage import write_atomically
 
     folder = Path(cell.folder)
-    built = plan(config.parse(cell.text, where=f"{cell.title}: ", base_dir=Path(cell.base_dir)), data_root)
+    parsed = config.parse(cell.text, where=f"{cell.title}: ", base_dir=Path(cell.base_dir))
+    key = json.dumps([parsed.seed, parsed["data"], parsed["partition"], str(data_root), cell.base_dir])
+    built = plan(parsed, data_root, _held.get(key))
+    _held.clear()  # the next cell is most often another arm on the same shards
+    _held[key] = (built.dataset, built.shards)
     folder.mkdir(parents=True, exist_ok=True)
     costs = {row["round"]: cost(row) for row in rows_of(folder)}
     ended = True

@@ -83,7 +83,8 @@ class Claim:
         arms: the first is held against the second; one alone with `between`.
         metric: of the test set, or a cost ("rounds", "bytes", "evaluations").
         direction: whether the first is "greater", "less" or "equal".
-        margin: of a metric, in its own unit; the first is greater by at least that, or equal within it.
+        margin: of a metric, in its own unit; the first is greater by more than that (below 0: not worse by more), or
+            equal within it.
         ratio: of a cost, at least 1, in place of a margin.
         target: of a cost: what validation must reach; None: the cost is what was spent at the budget.
         budgets: where it holds.

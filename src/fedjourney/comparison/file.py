@@ -34,7 +34,7 @@ CLAIM: dict[str, tuple[Any, Any]] = {
     "arms": (list[str], inspect.Parameter.empty),
     "metric": (str, ""),  # "" = the comparison's; or a cost: rounds, bytes, evaluations
     "direction": (Literal["greater", "less", "equal"], "greater"),
-    "margin": (Annotated[float, Ge(0)], 0.0),
+    "margin": (float, 0.0),  # below 0: "not worse by more than"
     "ratio": (Annotated[float, Ge(1)], 1.0),
     "target": (float | None, None),
     "budget": (dict[str, Any], {}),  # {} = all of [budget]
@@ -244,7 +244,7 @@ def _claim(
         )
     if cost and told["margin"]:
         raise ConfigError(f'{place} margin: expected ratio for the cost "{measured}", got margin.')
-    if told["direction"] == "equal" and not (told["margin"] or told["ratio"] > 1):
+    if told["direction"] == "equal" and not (told["margin"] > 0 or told["ratio"] > 1):
         raise ConfigError(f'{place} margin: expected how far apart is still "equal", got none. Name it beforehand.')
     return Claim(
         told["name"], told["says"], tuple(told["arms"]), measured, told["direction"], told["margin"], told["ratio"],
@@ -253,7 +253,8 @@ def _claim(
 
 
 def _resolve(comparison: Comparison) -> None:
-    """Resolve every arm in every scenario, with both ends of what is tuned."""
+    """Resolve every arm in every scenario, in the first of them with both ends of what is tuned."""
+    first = next(iter(comparison.scenarios))
     for scenario in comparison.scenarios:
         for arm in comparison.arms.values():
             resolved = comparison.experiment(arm.name, scenario, comparison.seeds[0])
@@ -267,7 +268,7 @@ def _resolve(comparison: Comparison) -> None:
                         f"{place}: [{table}] has no option {key}. There are: {', '.join(resolved[table])}."
                         f"{nearest(key, resolved[table])}"
                     )
-                for end in ends:
+                for end in ends if scenario == first else ():
                     comparison.experiment(arm.name, scenario, comparison.seeds[0], {path: end})
 
 
