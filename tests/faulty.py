@@ -130,6 +130,10 @@ def _leaving(reply: Reply) -> Reply:
     raise SystemExit(3)
 
 
+def _nested(reply: Reply) -> Reply:
+    return reply._replace(tensors=dict.fromkeys(reply.tensors, torch.eye(2).to_sparse()))
+
+
 def _speechless(reply: Reply) -> Reply:
     class Mute(Exception):  # noqa: N818
         def __str__(self) -> str:
@@ -142,6 +146,9 @@ def _without_gradients(reply: Reply) -> Reply:
     torch.set_grad_enabled(False)
     torch.set_default_dtype(torch.float64)
     torch.set_default_device("meta")
+    torch.set_autocast_enabled("cpu", True)
+    torch.set_float32_matmul_precision("medium")
+    os.chdir("/")
     raise ValueError("and everything is left as it should not be")
 
 
@@ -155,6 +162,7 @@ MISBEHAVIOUR = {
         _taken_name,
         _leaving,
         _speechless,
+        _nested,
         _without_gradients,
     )
 }
@@ -164,15 +172,15 @@ def misbehaving(task: Task, /, *, how: str) -> LocalUpdate:
     return _with_finish(task, MISBEHAVIOUR[how])  # type: ignore[arg-type]
 
 
-def meddling(task: Task, /) -> LocalUpdate:
-    """Change the shared parameters in place."""
+def meddling(task: Task, /, *, unseen: bool = False) -> LocalUpdate:
+    """Change the shared parameters in place; unseen: so that torch does not count it."""
     plain = sgd(task)
 
     def finish(shared: Tensors, carry: Carry) -> Reply:
         reply = plain.finish(shared, carry)
         if int(reply.metrics["loss"] * 1e6) % 2:
             for tensor in shared.values():
-                tensor.add_(1.0)
+                (tensor.data if unseen else tensor).add_(1.0)
         return reply
 
     return dataclasses.replace(plain, finish=finish)

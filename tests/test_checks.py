@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fedjourney
 from fedjourney import config
-from fedjourney.errors import FedjourneyError
+from fedjourney.errors import FedjourneyError, Interrupted, RunError
 from fedjourney.plan import plan
+from fedjourney.results import Checkpoint
 
 HERE = Path(__file__).parent
 
@@ -47,6 +49,7 @@ def test_settings(small: str, override: str, words: list[str]) -> None:
         ("fractions", "client 0"),
         ("nobody", "at least one client"),
         ("not_shards", "got int"),
+        ("two_dimensional", "got ndarray"),
         ("unknown_annotation", "NoSuchType"),
     ],
 )
@@ -66,6 +69,48 @@ def test_an_option_may_be_none(small: str, monkeypatch: pytest.MonkeyPatch) -> N
 def test_data_of_others(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(HERE)
     assert "got a NoneType" in refused(small, "data.name=foreign:no_data")
+    assert "expected tensors of one length" in refused(small, "data.name=foreign:unlike_lengths")
+    assert "'image': 'ndarray'" in refused(small, "data.name=foreign:no_tensors")
+
+
+def test_tasks_and_strategies_of_others(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(HERE)
+    assert "numbers by name, got None" in refused(small, "task.name=foreign:says_nothing")
+    assert '"train" among them, got {}' in refused(small, "strategy.name=foreign:NoHalves")
+    for name, words in (("ForgetsParameters", "of the same names"), ("AsksTwice", "asked a client twice")):
+        with pytest.raises(RunError, match=words):
+            fedjourney.run(config.parse(small, [f"strategy.name=foreign:{name}"]), tmp_path / name)
+
+
+def test_a_strategy_may_remember_plain_values(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(HERE)
+
+    def stop(row: dict[str, object]) -> None:
+        if row["round"] == 2:
+            raise KeyboardInterrupt
+
+    experiment = config.parse(small, ["strategy.name=foreign:Counts"])
+    with pytest.raises(Interrupted):
+        fedjourney.run(experiment, tmp_path / "a", watch=stop)
+    whole, resumed = fedjourney.run(experiment, tmp_path / "b"), fedjourney.resume(tmp_path / "a")
+    assert resumed.digest == whole.digest
+    states = [Checkpoint.read(run.folder / "checkpoint.safetensors").strategy for run in (whole, resumed)]
+    assert states[0]["rounds"] == 4
+    assert [state | {"last": int(state["last"])} for state in states[:1]] == [
+        state | {"last": int(state["last"])} for state in states[1:]
+    ]
+
+
+def test_transforms_that_cannot_follow_each_other_are_found_before_the_run(small: str) -> None:
+    twice = '[[transform]]\nname = "topk"\n' * 2
+    assert "must be the first [[transform]] that encodes" in refused(small + twice)
+
+
+@pytest.mark.parametrize("name", ["decomfl", "evofed"])
+def test_a_step_that_diverges_is_kept_out_and_told(small: str, tmp_path: Path, name: str) -> None:
+    overrides = [f"strategy.name={name}", "strategy.learning_rate=1e300", "experiment.rounds=2"]
+    result = fedjourney.run(config.parse(small, overrides), tmp_path / "run")
+    assert {row["clients"].get("reason") for row in result.rounds[1:]} == {"the step gave NaN or infinity"}
 
 
 def test_models_and_tasks_that_do_not_fit(small: str) -> None:

@@ -1,8 +1,10 @@
 """Whatever one client does costs its reply: never the run, never a neighbour's bits, on every engine alike."""
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 
 import fedjourney
 from fedjourney import config
@@ -34,11 +36,22 @@ def test_misbehaviour_costs_one_reply(small: str, tmp_path: Path, how: str) -> N
         assert {f["client"] for f in alone["clients"]["failed"]} == {f["client"] for f in together["clients"]["failed"]}
 
 
-@pytest.mark.parametrize("update", ["misbehaving", "meddling"])
-def test_every_engine_agrees_on_what_it_cost(small: str, tmp_path: Path, update: str) -> None:
-    option = 'how = "without_gradients"\n' if update == "misbehaving" else ""
-    text = f'{small}[update]\nname = "faulty:{update}"\n{option}'
+def test_an_update_that_only_torch_does_not_see_costs_as_much(small: str, tmp_path: Path) -> None:
+    seen, unseen = (
+        run(f'{small}[update]\nname = "faulty:meddling"\nunseen = {unseen}\n', tmp_path / unseen, "experiment.rounds=1")
+        for unseen in ("false", "true")
+    )
+    assert seen.digest == unseen.digest
+
+
+@pytest.mark.parametrize(
+    ("update", "option"), [("misbehaving", 'how = "without_gradients"'), ("meddling", "unseen = true")]
+)
+def test_every_engine_agrees_on_what_it_cost(small: str, tmp_path: Path, update: str, option: str) -> None:
+    text = f'{small}[update]\nname = "faulty:{update}"\n{option}\n'
+    before = os.getcwd(), torch.is_autocast_enabled("cpu"), torch.get_float32_matmul_precision()
     serial = run(text, tmp_path / "a")
+    assert (os.getcwd(), torch.is_autocast_enabled("cpu"), torch.get_float32_matmul_precision()) == before
     assert 0 < sum(len(row["clients"]["failed"]) for row in serial.rounds) < 8
     assert run(text, tmp_path / "b", *LOCAL).digest == serial.digest
 

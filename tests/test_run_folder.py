@@ -46,6 +46,25 @@ def test_a_flipped_byte_in_the_checkpoint_is_refused(stopped: Path) -> None:
         fedjourney.resume(stopped)
 
 
+def test_the_page_of_a_finished_run_says_nothing_else(small: str, tmp_path: Path) -> None:
+    page = (fedjourney.run(config.parse(small), tmp_path / "run").folder / "report.html").read_text()
+    assert "not finished" not in page
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b"", b"{}\n"])
+def test_a_finished_run_whose_rounds_are_damaged_says_so(small: str, tmp_path: Path, damage: bytes) -> None:
+    folder = fedjourney.run(config.parse(small, ["experiment.rounds=1"]), tmp_path / "run").folder
+    (folder / "rounds.jsonl").write_bytes(damage)
+    with pytest.raises(RunError, match="Restore it"):
+        fedjourney.resume(folder)
+
+
+def test_an_engine_that_cannot_start_leaves_no_folder(small: str, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no Ray cluster"):
+        fedjourney.run(config.parse(small, ["engine.name=ray", "engine.address=127.0.0.1:1"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_report_that_a_kill_prevented_is_written_later(small: str, tmp_path: Path) -> None:
     run = fedjourney.run(config.parse(small, ["experiment.rounds=1"]), tmp_path / "run")
     (run.folder / "report.html").unlink()

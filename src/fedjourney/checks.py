@@ -1,6 +1,6 @@
 """What must hold of data, shards, model and task together before any work begins."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,19 @@ def check_data(dataset: Dataset) -> None:
     Raises:
         DataError: names the split and what is wrong with it.
     """
+    for split in ("train", "validation", "test"):
+        given = getattr(dataset, split)
+        tensors = given.x | given.y if isinstance(given, Examples) else {"examples": given}
+        wrong = [name for name, tensor in tensors.items() if not isinstance(tensor, torch.Tensor)]
+        if wrong or len({len(tensor) for tensor in tensors.values()}) > 1:
+            came = {n: type(t).__name__ if wrong else len(t) for n, t in tensors.items()}
+            raise DataError(f"{dataset.name}, {split}: expected tensors of one length, got {came}.")
+    unlike = {name: len(column) for name, column in dataset.columns.items() if len(column) != len(dataset.train)}
+    if unlike or not isinstance(dataset.fingerprint, str):
+        raise DataError(
+            f"{dataset.name}: expected a fingerprint, and in every column a value for each of the "
+            f"{len(dataset.train)} training examples, got {unlike or repr(dataset.fingerprint)}."
+        )
     if dataset.classes > MOST_CLASSES:
         raise DataError(
             f"{dataset.name}: expected at most {MOST_CLASSES} classes, got labels up to {dataset.classes - 1}."
@@ -59,6 +72,8 @@ def check_shards(name: str, shards: Any, count: int) -> None:
     place = f'[partition] "{name}"'
     try:
         clients, lazy = len(shards), not isinstance(shards, list | Cuts)
+        if lazy and not isinstance(shards.unseen, int):
+            raise TypeError("`unseen` is no number")
         taken = np.zeros(count, dtype=bool)
         for client in range(1 if lazy else clients):
             rows = np.asarray(shards[client])
@@ -85,9 +100,16 @@ def check_fit(experiment: Experiment, task: Task, shard: Callable[[], Examples])
     """
     try:
         params = task.init(0)
-        for batch in task.batches(params, shard().cut(slice(0, 2)), 0):
+        some = shard().cut(slice(0, 2))
+        for batch in task.batches(params, some, 0):
             task.loss(params, batch)
             break
+        told = task.summary(task.evaluate(params, some))
+        if not isinstance(told, Mapping) or not all(isinstance(value, int | float) for value in told.values()):
+            raise ConfigError(
+                f'[task] name: expected the summary of "{experiment["task"]["name"]}" to be numbers by name, '
+                f"got {told!r}."
+            )
     except (FedjourneyError, MemoryError):
         raise
     except Exception as error:

@@ -40,7 +40,10 @@ class ClientSide:
         """Take device and lanes from `[numerics]`."""
         self._numerics = self.plan.numerics
         self._lanes = Lanes(self._numerics)
-        self._shared = Shared(Exchange("train", 0, "", {}, [], []), self._numerics.device)
+        self._shared = self._sharing(Exchange("train", 0, "", {}, [], []))
+
+    def _sharing(self, exchange: Exchange) -> Shared:
+        return Shared(exchange, self._numerics.device, thorough=self.plan.experiment.foreign)
 
     def block(self, exchange: Exchange, at: Callable[[int], None] = lambda client: None, alone: bool = False) -> Block:
         """Answer for all clients of an exchange, and fold what counts.
@@ -73,7 +76,7 @@ class ClientSide:
     def _answers(self, exchange: Exchange, at: Callable[[int], None], alone: bool) -> Iterator[Answer]:
         """Yield the same with tensors on the device, where nothing has encoded them."""
         if not self._shared.of(exchange):
-            self._shared = Shared(exchange, self._numerics.device)
+            self._shared = self._sharing(exchange)
         if exchange.kind == "evaluate":
             yield from (self._evaluate(exchange, place) for place in range(len(exchange.clients)))
             return

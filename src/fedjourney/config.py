@@ -77,6 +77,12 @@ class Experiment:
         """The number of rounds."""
         return int(self.tables["experiment"]["rounds"])
 
+    @property
+    def foreign(self) -> bool:
+        """Whether somebody else's code ("module:Name") takes part in what clients do."""
+        tables = [self.tables[kind] for kind in ("model", "task", "update", "strategy") if kind in self.tables]
+        return any(":" in table["name"] for table in [*tables, *self.tables["transform"]])
+
     def text(self) -> str:
         """Return the resolved experiment as TOML, which can be run again."""
         import tomli_w

@@ -133,7 +133,10 @@ def fold_block(
             except Exception as error:  # a reply without the metric that the weight is made of
                 answer.problem = Problem("malformed", "weight", f"{type(error).__name__}: {error}")
             else:
-                block.sums = fold.add(block.sums, answer.tensors, weight)
+                if not 0 <= weight < math.inf:
+                    answer.problem = Problem("malformed", "weight", f"expected a weight of 0 or more, got {weight}")
+                else:
+                    block.sums = fold.add(block.sums, answer.tensors, weight)
         if answer.problem is not None or fold is not None:
             answer.tensors = {}
     return block
@@ -144,8 +147,8 @@ def _decode(answer: Answer, transforms: list[Transform], like: Tensors, trusting
     if "num-examples" not in answer.metrics:
         return Problem("malformed", "reply", 'no "num-examples" among the metrics')
     tensors = answer.tensors
-    answer.size = encoded_size(tensors, answer.metrics)
     try:
+        answer.size = encoded_size(tensors, answer.metrics)
         for transform in reversed(transforms):
             part = {name: tensor for name, tensor in tensors.items() if name.startswith("update/")}
             tensors = {n: t for n, t in tensors.items() if n not in part} | transform.decode(part, like)

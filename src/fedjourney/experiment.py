@@ -6,6 +6,7 @@ load → plan (data, shards, task, strategy) → engine → serve: Flower's `Str
 import json
 import time
 from collections.abc import Callable, Container
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def run(
     folder = Path(out) if out is not None else _unused(Path("runs") / f"{experiment['experiment']['name']}-{stamp}")
     engine, where = _engine(built, folder, _root(data_dir))
     run_folder.create(folder, built, _root(data_dir))
-    return _compute(built, engine, folder, where, watch)
+    return _compute(built, engine, folder, where, watch, new=True)
 
 
 def resume(folder: str | Path, *, data_dir: str | Path | None = None, watch: Watch | None = None) -> Result:
@@ -108,13 +109,19 @@ def _refuse_pooled(built: Plan) -> None:
         )
 
 
-def _compute(built: Plan, engine: Any, folder: Path, where: Where, watch: Watch | None) -> Result:
-    """Compute on an engine."""
+def _compute(built: Plan, engine: Any, folder: Path, where: Where, watch: Watch | None, new: bool = False) -> Result:
+    """Compute on an engine; where that cannot be started nothing is left of a new run."""
     try:
         if not isinstance(engine, InProcessGrid):
             engine(folder)  # a runtime of its own: it runs the server's door, which serves into `folder`
             return _reread(folder)
-        with engine as grid:
+        with ExitStack() as stack:
+            try:
+                grid = stack.enter_context(engine)
+            except FedjourneyError:
+                if new:
+                    run_folder.forget(folder)
+                raise
             return serve(built, grid, folder, where, watch)
     except (KeyboardInterrupt, BrokenPipeError):  # nobody reads what `watch` prints any more
         raise Interrupted(folder) from None
@@ -211,7 +218,7 @@ def _central(built: Plan, grid: Grid, params: Tensors) -> dict[str, dict[str, fl
 
 
 def _finish(built: Plan, recorder: Recorder) -> Result:
-    """Close the books: Parquet, model, report, and at last the mark that the run is finished."""
+    """Close the books: Parquet, model, the mark that the run is finished, and the page that tells it."""
     from fedjourney.report import write_report
 
     folder, last = recorder.folder, recorder.last
@@ -220,16 +227,15 @@ def _finish(built: Plan, recorder: Recorder) -> Result:
         from safetensors.torch import save
 
         results.write_parquet(folder)
-        write_atomically(folder / "model.safetensors", save({n: t.contiguous() for n, t in model.items()}))
+        write_atomically(folder / "model.safetensors", save(results.apart(model)))
         exhibit.write(folder, built.task, model, built.dataset.test)
         rounds = facts.rounds(folder)
         found = results.digest(model, last.chain)
         summary = results.valid_json(facts.summary(folder, rounds, found, last.seconds))
         kept = run_folder.told(folder) | {"digest": found, "seconds": last.seconds, "summary": summary}
-        for finished in (False, True):
-            write_atomically(folder / "run.json", json.dumps(kept | {"finished": finished}, indent=1).encode())
-            if not finished:
-                write_report([folder])
+        (folder / "report.html").unlink(missing_ok=True)  # one of the unfinished run; from here on a resume writes it
+        write_atomically(folder / "run.json", json.dumps(kept | {"finished": True}, indent=1).encode())
+        write_report([folder])
         (folder / "clients.jsonl").unlink(missing_ok=True)
     return Result(folder, found, rounds, model, summary)
 
@@ -247,10 +253,14 @@ def _reread(folder: Path) -> Result:
 
     kept, model = run_folder.told(folder), folder / "model.safetensors"
     try:
+        rounds = facts.rounds(folder)
+        if len(rounds) != kept["summary"]["rounds"] + 1 or not (folder / "clients.parquet").exists():
+            raise KeyError("records are missing")
         if not (folder / "report.html").exists():
             write_report([folder])
-        return Result(folder, kept["digest"], facts.rounds(folder), load_file(model), kept["summary"])
-    except (OSError, KeyError, SafetensorError) as error:
+        (folder / "clients.jsonl").unlink(missing_ok=True)
+        return Result(folder, kept["digest"], rounds, load_file(model), kept["summary"])
+    except (OSError, KeyError, TypeError, SafetensorError) as error:
         raise RunError(f"{folder}: the finished run is damaged ({error}). Restore it, or run it anew.") from None
 
 

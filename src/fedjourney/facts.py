@@ -18,13 +18,23 @@ from fedjourney.plan import Plan
 
 
 def rounds(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of `rounds.jsonl`."""
+    """Return the rows of `rounds.jsonl`.
+
+    Raises:
+        RunError: one of them is no round.
+    """
     path, found = folder / "rounds.jsonl", []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            found.append(json.loads(line))
-        except ValueError as error:
-            raise RunError(f"{path}:{number}: expected an object, got {line[:40]!r} ({error}). Restore it.") from None
+            row = json.loads(line)
+            if row["round"] != number - 1 or not isinstance(row["clients"]["failed"], list):
+                raise ValueError("another round")
+        except (ValueError, LookupError, TypeError) as error:
+            said = f"{type(error).__name__}: {error}"
+            raise RunError(
+                f"{path}:{number}: expected round {number - 1}, got {line[:40]!r} ({said}). Restore it."
+            ) from None
+        found.append(row)
     return found
 
 

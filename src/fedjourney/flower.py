@@ -14,6 +14,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from fedjourney.errors import RunError
 from fedjourney.exchange import Answer, Block, Exchange, finite
 from fedjourney.plan import Plan
 from fedjourney.seeds import seed_for, shuffled
@@ -129,6 +130,7 @@ class FlowerStrategy(Strategy):
         record.accepted, record.metrics = cohort.clients, cohort.metrics
         while not (reason := self._short(cohort)):
             told = rounds.tell(record.round, self.params, cohort)
+            self._check(told)
             if isinstance(told, Ask):
                 cohort = self._again(told, kept)
                 record.further[told.work] = cohort.metrics
@@ -141,6 +143,22 @@ class FlowerStrategy(Strategy):
                 break
         record.counted, record.reason, rounds.state = False, reason, state
         return NOTHING, None
+
+    def _check(self, told: object) -> None:
+        """Refuse a step that gives something else than parameters of the same form, or a further ask.
+
+        Raises:
+            RunError: says what came.
+        """
+        form = {name: (tensor.shape, tensor.dtype) for name, tensor in self.params.items()}
+        if isinstance(told, Ask):
+            return
+        if not isinstance(told, dict) or {n: (t.shape, t.dtype) for n, t in told.items()} != form:
+            came = type(told).__name__ if not isinstance(told, dict) else f"{list(told)[:3]}…"
+            raise RunError(
+                f"round {self.record.round}: expected `tell` of the strategy to return parameters of the same names, "
+                f"shapes and dtypes, or a further Ask, got {came}."
+            )
 
     def _short(self, cohort: Cohort) -> str:
         """Return why a cohort's replies are not enough for a step, or nothing."""
@@ -162,6 +180,8 @@ class FlowerStrategy(Strategy):
         """Return an ask as an exchange, clients ascending, and charge what goes down."""
         places = sorted(range(len(ask.clients)), key=lambda place: ask.clients[place])
         clients = [ask.clients[place] for place in places]
+        if len({*clients}) < len(clients):
+            raise RunError(f"round {self.record.round}: the strategy asked a client twice in one exchange: {clients}.")
         rows = [ask.rows[place] for place in places] if ask.rows is not None else []
         states = [self.accepted.get(client, -1) for client in clients]
         like = self.plan.rounds.like(self.params, ask.work)

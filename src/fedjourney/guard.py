@@ -1,5 +1,6 @@
 """What keeps one client's code from touching the run or its neighbours."""
 
+import asyncio
 import math
 from collections.abc import Mapping
 from numbers import Real
@@ -11,7 +12,7 @@ from fedjourney.exchange import Exchange
 from fedjourney.tensors import Tensors
 from fedjourney.updates import Reply
 
-FAULTS = (Exception, SystemExit, GeneratorExit)
+FAULTS = (Exception, SystemExit, GeneratorExit, asyncio.CancelledError)
 """What a client may raise; a KeyboardInterrupt is the user's."""
 
 TAKEN = ("round", "client", "status")  # names of columns that stand beside a client's metrics
@@ -21,11 +22,12 @@ LONGEST = 500  # characters of a message that are kept
 class Shared:
     """Parameters that every client receives and none may change.
 
-    A copy for each client would cost a tenth of a small client's time; torch counts changes in place for nothing.
+    A copy for each client would cost a tenth of a small client's time; torch counts changes in place for nothing, but
+    for those made behind its back (`.data`, `.numpy()`): `thorough` looks at every number, where code is not ours.
     """
 
-    def __init__(self, exchange: Exchange, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, exchange: Exchange, device: torch.device, thorough: bool = False) -> None:
+        self._device, self._thorough = device, thorough
         self._pristine = exchange.shared  # never handed out: in process it is the server's own
         self._exchange = (exchange.kind, exchange.round, exchange.work)
         self._current: Tensors = {}
@@ -42,7 +44,7 @@ class Shared:
 
     def restored(self) -> bool:
         """Return whether somebody has changed them, and undo it."""
-        if self._seen() == self._versions:
+        if self._seen() == self._versions and not (self._thorough and self._differs()):
             return False
         self._copy()
         return True
@@ -50,6 +52,10 @@ class Shared:
     def _copy(self) -> None:
         self._current = {name: t.to(self._device, copy=True) for name, t in self._pristine.items()}
         self._versions = self._seen()
+
+    def _differs(self) -> bool:
+        current = self._current
+        return any(not torch.equal(current[n], t.to(self._device)) for n, t in self._pristine.items())
 
     def _seen(self) -> list[int]:
         return [tensor._version for tensor in self._current.values()]
@@ -73,8 +79,8 @@ def _tensors(value: Any, what: str) -> Tensors:
     for name, tensor in value.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             raise TypeError(f"{what}: expected tensors by name, got {type(tensor).__name__} under {name!r}")
-        if tensor.is_meta:
-            raise TypeError(f'{what}: expected numbers under "{name}", got a tensor on the meta device')
+        if tensor.is_meta or tensor.is_nested or tensor.layout != torch.strided or tensor.is_quantized:
+            raise TypeError(f'{what}: expected a dense tensor of numbers under "{name}", got another kind of tensor')
     return {name: tensor.detach() for name, tensor in value.items()}
 
 

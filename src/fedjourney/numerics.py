@@ -29,6 +29,19 @@ AGREES = {torch.float32: 1e-4, torch.float64: 1e-9}  # relative, between a vecto
 AGREES_ROUNDED = 3e-2  # the same where products are rounded to bfloat16 or TF32
 
 
+_GLOBAL: list[tuple[Callable[[], Any], Callable[[Any], object]]] = [
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.get_default_device, torch.set_default_device),
+    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+    (lambda: torch.is_autocast_enabled("cpu"), lambda on: torch.set_autocast_enabled("cpu", on)),
+    (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled),
+    (lambda: _working_directory(), os.chdir),
+]
+"""What a client's code may change for everybody after it, and how it is put back."""
+
+
 @dataclass(frozen=True)
 class Numerics:
     """The table, resolved.
@@ -71,8 +84,8 @@ class Numerics:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Compute as the table says, with gradients; restore torch's global settings afterwards, whatever was set."""
-        before = torch.get_num_threads(), torch.get_default_dtype(), torch.get_default_device()
-        if self.threads != before[0]:
+        before = [read() for read, _ in _GLOBAL]
+        if self.threads != torch.get_num_threads():
             torch.set_num_threads(self.threads)
         try:
             with ExitStack() as stack:
@@ -83,12 +96,16 @@ class Numerics:
                 stack.enter_context(torch.enable_grad())  # restores what was set, whatever is set inside
                 yield
         finally:
-            if torch.get_num_threads() != before[0]:
-                torch.set_num_threads(before[0])
-            if torch.get_default_dtype() != before[1]:
-                torch.set_default_dtype(before[1])
-            if torch.get_default_device() != before[2]:
-                torch.set_default_device(before[2])
+            for (read, write), value in zip(_GLOBAL, before, strict=True):
+                if read() != value and value is not None:
+                    write(value)
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it has been removed
+        return None
 
 
 @contextmanager

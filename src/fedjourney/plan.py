@@ -177,7 +177,31 @@ def _plan(experiment: Experiment, given: tuple[Dataset, Shards]) -> Plan:
             f'[[transform]] acts on updates, but strategy "{experiment["strategy"]["name"]}" sends none. '
             "Remove [[transform]]."
         )
-    return Plan(experiment, dataset, shards, task, rounds, rounds.halves(task, update), transforms, setting)
+    halves = rounds.halves(task, update)
+    if not isinstance(halves, dict) or "train" not in halves:
+        raise ConfigError(
+            f'[strategy] name: expected `halves` of "{experiment["strategy"]["name"]}" to be what clients do by name, '
+            f'"train" among them, got {halves!r}.'
+        )
+    if transforms:
+        _try_out(transforms, rounds.like(task.init(0)))
+    return Plan(experiment, dataset, shards, task, rounds, halves, transforms, setting)
+
+
+def _try_out(transforms: list[Transform], like: Tensors) -> None:
+    """Encode and decode an update as clients will: transforms that do not fit each other, or it, show it here.
+
+    Raises:
+        ConfigError: with what one of them said.
+    """
+    sent = {name: torch.zeros_like(tensor) for name, tensor in like.items() if name.startswith("update/")}
+    try:
+        for transform in transforms:
+            sent, _ = transform.encode(sent, {}, 0)
+        for transform in reversed(transforms):
+            sent = transform.decode(sent, like)
+    except Exception as error:
+        raise ConfigError(f"[[transform]]: these cannot follow each other here ({error}).") from None
 
 
 def _strategy(experiment: Experiment, setting: Setting) -> Any:

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fedjourney.errors import RunError
 from fedjourney.flower import RoundRecord
 from fedjourney.metrics import lower_is_better
@@ -49,7 +51,7 @@ class Checkpoint:
 
     round: int
     params: Tensors
-    strategy: Tensors
+    strategy: dict[str, Any]  # tensors, and plain values (numbers, texts, lists)
     accepted: dict[int, int] = field(default_factory=dict)
     chain: str = ""  # sha256 over the records of all rounds so far
     rounds_bytes: int = 0
@@ -63,11 +65,11 @@ class Checkpoint:
         from safetensors.torch import save
 
         plain = {key: value for key, value in self.__dict__.items() if key not in ("params", "strategy")}
-        plain |= {"params": list(self.params), "strategy": list(self.strategy)}
+        plain |= {"params": list(self.params), "strategy": self._plain()}
         plain["sum"] = self._sum()
-        tensors = {f"params/{n}": t.contiguous() for n, t in self.params.items()}
-        tensors |= {f"strategy/{n}": t.contiguous() for n, t in self.strategy.items()}
-        return save(tensors, metadata={"state": json.dumps(plain)})
+        tensors = {f"params/{n}": t for n, t in self.params.items()}
+        tensors |= {f"strategy/{n}": t for n, t in self.strategy.items() if isinstance(t, torch.Tensor)}
+        return save(apart(tensors), metadata={"state": json.dumps(plain)})
 
     @classmethod
     def read(cls, path: Path) -> "Checkpoint":
@@ -78,7 +80,9 @@ class Checkpoint:
             with safe_open(path, framework="pt") as file:
                 plain = json.loads(file.metadata()["state"])
                 plain["params"] = {n: file.get_tensor(f"params/{n}").clone() for n in plain["params"]}
-                plain["strategy"] = {n: file.get_tensor(f"strategy/{n}").clone() for n in plain["strategy"]}
+                held = {n: f"strategy/{n}" for n, value in plain["strategy"] if value is None}
+                tensors = {n: file.get_tensor(key).clone() for n, key in held.items()}
+                plain["strategy"] = {n: tensors[n] if value is None else value for n, value in plain["strategy"]}
             plain["accepted"] = {int(client): round_ for client, round_ in plain["accepted"].items()}
             kept = plain.pop("sum")
             found = cls(**plain)
@@ -97,11 +101,27 @@ class Checkpoint:
             self.rounds_bytes,
             self.clients_bytes,
             self.bits,
+            self._plain(),
         ]
         state = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
         digest_update(state, self.params)
-        digest_update(state, self.strategy)
+        digest_update(state, {n: t for n, t in self.strategy.items() if isinstance(t, torch.Tensor)})
         return state.hexdigest()
+
+    def _plain(self) -> list[list[Any]]:
+        """Return (name, value) of the strategy's state in order, None in the place of a tensor."""
+        return [[n, None if isinstance(t, torch.Tensor) else t] for n, t in self.strategy.items()]
+
+
+def apart(tensors: Tensors) -> Tensors:
+    """Return the tensors, contiguous, those that share memory with an earlier one copied, as safetensors wants them."""
+    seen: set[int] = set()
+    found = {}
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.contiguous() if place not in seen else tensor.clone(memory_format=torch.contiguous_format)
+        seen.add(place)
+    return found
 
 
 @contextmanager
@@ -146,7 +166,7 @@ class Recorder:
         self,
         record: RoundRecord,
         params: Tensors,
-        strategy: Tensors,
+        strategy: dict[str, Any],
         accepted: dict[int, int],
         central: dict[str, dict[str, float]],
         due: bool,

@@ -102,8 +102,10 @@ def told(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     try:
         found = json.loads(path.read_text())
-        if isinstance(found, dict) and isinstance(found["id"], str) and isinstance(found["finished"], bool):
-            return found
+        if isinstance(found, dict):
+            forms = {"id": str, "finished": bool, "base_dir": str, "data_dir": str | None}
+            if all(isinstance(found[key], form) for key, form in forms.items()):
+                return found
         raise ValueError("other contents")
     except (OSError, ValueError, KeyError) as error:
         raise RunError(
@@ -121,6 +123,13 @@ def experiment_of(folder: Path) -> Experiment:
     if not (folder / "experiment.toml").is_file():
         raise RunError(f"{folder}: expected a run folder with experiment.toml, found none. Name one of runs/.")
     return config.load(folder / "experiment.toml")
+
+
+def forget(folder: Path) -> None:
+    """Remove what `create` made, where nothing was computed."""
+    _emptied(folder)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def begin(built: Plan, folder: Path) -> Checkpoint:

@@ -111,8 +111,8 @@ class LiveScreen(Screen):
     """A table that grows, a progress bar and the time left."""
 
     ROWS = 15
-    NARROW = (("MB up", 80), ("MB down", 80), ("validation", 64), ("seconds", 52), ("train loss", 44))
-    """Columns that are left out where the terminal has fewer characters than that."""
+    SPARED = ("MB down", "MB up", "validation", "seconds", "train loss")
+    """Columns that are left out where the terminal is too narrow for all, the first of them first."""
 
     def __init__(self, experiment: Experiment, quiet: bool) -> None:
         super().__init__(experiment, quiet)
@@ -140,13 +140,12 @@ class LiveScreen(Screen):
         assert self.experiment is not None
         table = Table(title=self.experiment["experiment"]["name"], title_justify="left", expand=False)
         width, height = self.live.console.size
-        hidden = {title for title, needed in self.NARROW if width < needed}
-        shown = [place for place, title in enumerate(HEADER) if title not in hidden]
-        for place in shown:
-            title = HEADER[place].replace(" (asked/answered/failed)", "\nasked/answered/failed")
-            table.add_column(title if width >= 64 else title.partition("\n")[0], justify="right", no_wrap=True)
-        for line in list(self._rows)[-max(1, height - 8) :]:  # title, heads, lines and the bar need the rest
-            table.add_row(*(line[place] for place in shown))
+        lines = list(self._rows)[-max(1, height - 8) :]  # title, heads, lines and the bar need the rest
+        titles = [title.replace(" (asked/answered/failed)", "\nasked/answered/failed") for title in HEADER]
+        for place in self._fitting(titles, lines, width):
+            table.add_column(titles[place], justify="right", no_wrap=True)
+        for line in lines:
+            table.add_row(*(line[place] for place in self._fitting(titles, lines, width)))
         total = self.experiment.rounds
         worked = self._done - self._first
         left = (time.monotonic() - self._began) / worked * (total - self._done) if worked else None
@@ -154,6 +153,16 @@ class LiveScreen(Screen):
         bar = Table.grid(padding=(0, 1))
         bar.add_row(ProgressBar(total=total, completed=self._done, width=40), Text(f"{self._done}/{total}{until}"))
         return Group(table, bar)
+
+    def _fitting(self, titles: list[str], lines: list[list[str]], width: int) -> list[int]:
+        """Return the columns that fit side by side, each with a space on both sides and a line between them."""
+        shown = list(range(len(HEADER)))
+        for spared in ("", *self.SPARED):
+            shown = [place for place in shown if HEADER[place] != spared]
+            texts = [[*titles[place].split("\n"), *(line[place] for line in lines)] for place in shown]
+            if sum(3 + max(map(len, column)) for column in texts) + 1 <= width:
+                break
+        return shown
 
 
 @contextmanager

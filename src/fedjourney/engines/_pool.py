@@ -179,6 +179,11 @@ def _unfailed(result: Any) -> Any:
         RunError: with the worker's traceback.
     """
     if isinstance(result, Failed):
+        if "MemoryError" in result.trace or "can't allocate memory" in result.trace:
+            raise RunError(
+                "[engine] memory: expected enough MB for a worker's own code, data and model, got too few "
+                f"({result.trace.strip().splitlines()[-1]}). Raise it, or leave it at 0 for no limit."
+            )
         raise RunError(f"a worker process failed outside of any client:\n{result.trace}")
     return result
 

@@ -29,7 +29,7 @@ def main() -> None:
     while True:
         try:
             kind, *told = receive(connection)
-        except EOFError:
+        except (EOFError, OSError):  # the other end has gone, in order or by a kill
             return
         try:
             result = getattr(worker, kind)(*told)

@@ -117,7 +117,7 @@ class Rounds(ABC):
     uses_update: bool = True  # False: [update] is refused, since nothing would read it
     pooled: bool = False  # True: a client's shard is everybody's examples; nothing is charged, only a simulation can
     resumable: bool = True  # False: it remembers what `state` does not hold
-    state: Tensors  # the server's own tensors, part of every checkpoint
+    state: Tensors  # what the server remembers, part of every checkpoint; numbers, texts and lists may stand in it too
 
     def __init__(self) -> None:
         self.state = {}
