@@ -127,6 +127,8 @@ def experiment_of(folder: Path) -> Experiment:
 
 def forget(folder: Path) -> None:
     """Remove what `create` made, where nothing was computed."""
+    with contextlib.suppress(OSError):
+        (folder / "experiment.toml").unlink()
     _emptied(folder)
     with contextlib.suppress(OSError):
         folder.rmdir()
