@@ -13,6 +13,7 @@ from fedjourney import plugins
 from fedjourney.data import Dataset, Source
 from fedjourney.errors import DataError
 
+
 def build(tmp_path: Path, **options: object) -> Dataset:
     table = plugins.resolve("data", {"name": "series", **options})
     found: Dataset = plugins.build("data", table, Source(None, tmp_path, 0, tmp_path))

@@ -1,4 +1,4 @@
-"""Forecasts beside naive ones computed in another way; text that is drawn as it says; runs with and without gradients."""
+"""Forecasts beside naive ones computed in another way; text drawn as it says; runs with and without gradients."""
 
 import math
 from pathlib import Path
@@ -120,7 +120,8 @@ def test_bytes_are_text_again() -> None:
 
 
 EXPERIMENTS = {
-    "text": '[data]\nname = "python_topics"\nsequence_length = 20\n[partition]\nname = "natural"\nby = "topic"\nat_least = 700\n'
+    "text": '[data]\nname = "python_topics"\nsequence_length = 20\n'
+    '[partition]\nname = "natural"\nby = "topic"\nat_least = 700\n'
     '[model]\nname = "lstm"\nwidth = 4\nlayers = 1\n[task]\nname = "next_character"\nbatch_size = 20\n',
     "rows": '[data]\nname = "digits"\n[partition]\nname = "iid"\nclients = 30\n[model]\nname = "gru"\nwidth = 8\n',
     "series": '[data]\nname = "series"\nsets = ["macrodata"]\nwindow = 8\nhorizon = 4\n[partition]\nname = "natural"\n'

@@ -75,9 +75,7 @@ def series(
     joined = {split: np.concatenate(rows) for split, rows in parts.items()}
     made = [examples_of({"past": rows[:, :window]}, {"future": rows[:, window:]}) for rows in joined.values()]
     print_ = fingerprint((made[0], made[1], made[2]))
-    return Dataset(
-        " + ".join(sets), made[0], made[1], made[2], {"series": np.array(owners)}, horizon, print_
-    )
+    return Dataset(" + ".join(sets), made[0], made[1], made[2], {"series": np.array(owners)}, horizon, print_)
 
 
 def _folder() -> Path:

@@ -21,7 +21,9 @@ class Recurrent(nn.Module):
     def __init__(self, cell: Cell, inputs: int, width: int, layers: int) -> None:
         super().__init__()
         self.cell, rows = cell, GATES[cell] * width
-        self.names = [f"{name}_l{n}" for n in range(layers) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        self.names = [
+            f"{name}_l{n}" for n in range(layers) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        ]
         for name in self.names:
             across = inputs if name == "weight_ih_l0" else width
             shape = (rows, across) if name.startswith("weight") else (rows,)
@@ -77,8 +79,8 @@ def _kernel(kind: str, x: Tensor, weights: list[Tensor]) -> Tensor:
     zero = x.new_zeros(layers, len(x), width)
     options = (weights, True, layers, 0.0, torch.is_grad_enabled(), False, True)
     if kind == "lstm":
-        return torch._VF.lstm(x, (zero, zero), *options)[0]  # type: ignore[attr-defined]
-    return (torch._VF.gru if kind == "gru" else torch._VF.rnn_tanh)(x, zero, *options)[0]  # type: ignore[attr-defined]
+        return torch._VF.lstm(x, (zero, zero), *options)[0]
+    return (torch._VF.gru if kind == "gru" else torch._VF.rnn_tanh)(x, zero, *options)[0]
 
 
 class _PeepholeLayer(torch.autograd.Function):

@@ -14,7 +14,6 @@ from fedjourney.tasks import MakeModel, Signature, Task
 from fedjourney.tasks._prediction import CrossEntropy
 from fedjourney.tensors import Tensors
 
-
 PROMPTS = 3
 MARK = "▸"  # where the model takes over
 
