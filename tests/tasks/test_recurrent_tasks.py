@@ -41,13 +41,14 @@ def windows(count: int = 40) -> Examples:
 
 def test_naive_forecasts_are_those_of_a_loop() -> None:
     some, task = windows(), forecast(period=3)
-    errors: dict[str, list[float]] = {"last_value": [], "drift": [], "seasonal": []}
+    errors: dict[str, list[float]] = {"last_value": [], "drift": [], "last_change": [], "seasonal": []}
     for past, future in zip(some.x["past"].tolist(), some.y["future"].tolist(), strict=True):
         line = list(past)
         for ahead, value in enumerate(future, start=1):
             line.append(line[-3])
             errors["seasonal"].append((line[-1] - value) ** 2)
             errors["last_value"].append((past[-1] - value) ** 2)
+            errors["last_change"].append((past[-1] + ahead * (past[-1] - past[-2]) - value) ** 2)
             errors["drift"].append((past[-1] + ahead * (past[-1] - past[0]) / 6 - value) ** 2)
     found = task.summary(task.evaluate(task.init(0), some))
     for name, squared in errors.items():
