@@ -69,9 +69,9 @@ class _Forecast(Prediction):
 def naive_forecasts(past: torch.Tensor, horizon: int, period: int) -> Tensors:
     """Return forecasts [n, horizon] that learn nothing, from windows [n, T].
 
-    `last_value` repeats it; `drift` goes on along the line from the window's first to its last value, `last_change` along
-    that of the last two; `seasonal`, where there is a period, repeats the last one (Hyndman and Athanasopoulos 2021,
-    Forecasting: Principles and Practice, section 5.2).
+    `last_value` repeats it; `drift` goes on along the line from the window's first to its last value, `last_change`
+    along that of the last two; `seasonal`, where there is a period, repeats the last one (Hyndman and Athanasopoulos
+    2021, Forecasting: Principles and Practice, section 5.2).
 
     >>> {name: one.tolist()[0] for name, one in naive_forecasts(torch.tensor([[1.0, 5.0, 2.0]]), 2, 2).items()}
     {'last_value': [2.0, 2.0], 'drift': [2.5, 3.0], 'last_change': [-1.0, -4.0], 'seasonal': [5.0, 2.0]}
