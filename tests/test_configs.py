@@ -72,6 +72,10 @@ def test_help_and_list_import_neither_torch_nor_flwr() -> None:
         ("mnist-cnn-fedavg", 0.99, 30, 0),
         ("mnist-cnn-fedavg-two-shards", 0.99, 206, 0),
         ("python-topics-lstm", 0.42, 30, 0),
+        ("python-topics-lstm", 0.50, 100, 1),
+        ("digits-rows-gru", 0.93, 40, 0),
+        ("digits-rows-gru", 0.93, 40, 1),
+        ("shakespeare-lstm-mcmahan", 0.30, 60, 0),
         ("digits-open-es", 0.92, 100, 0),
         ("shakespeare-lstm", 0.3, 30, 0),
         ("digits-snes", 0.90, 100, 0),
@@ -90,3 +94,12 @@ def test_a_config_reaches_what_it_says(tmp_path: Path, name: str, target: float,
     measured = [row for row in rounds if row["test"].get(metric) is not None]
     reached = next(row["round"] for row in measured if sign * row["test"][metric] >= sign * target)
     assert reached <= by
+
+
+@pytest.mark.numbers
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("name", "below"), [("monthly-gru", "rmse_seasonal"), ("fertility-gru", "rmse_last_change")])
+def test_a_forecast_is_better_than_what_learns_nothing(tmp_path: Path, name: str, below: str, seed: int) -> None:
+    experiment = config.load(ROOT / "configs" / f"{name}.toml", [f"experiment.seed={seed}"])
+    found = fedjourney.run(experiment, tmp_path / "run").rounds[-1]["test"]
+    assert found["rmse"] < found[below]

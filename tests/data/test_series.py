@@ -82,6 +82,7 @@ def test_weeks_become_months(tmp_path: Path) -> None:
     [
         ({"sets": []}, ["sets", "got none"]),
         ({"sets": ["nile"], "window": 60, "horizon": 12}, ["at least 72 values of nile", "got 70"]),
+        ({"sets": ["nile"], "horizon": 12, "test": 0.1}, ["test", "horizon of 12", "got 10"]),
     ],
 )
 def test_what_cannot_be_cut_is_refused(tmp_path: Path, options: dict[str, object], words: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Forecasts beside naive ones computed in another way; text that is drawn as it says; runs with and without gradients."""
+"""Forecasts beside naive ones computed in another way; text drawn as it says; runs with and without gradients."""
 
 import math
 from pathlib import Path
@@ -41,13 +41,14 @@ def windows(count: int = 40) -> Examples:
 
 def test_naive_forecasts_are_those_of_a_loop() -> None:
     some, task = windows(), forecast(period=3)
-    errors: dict[str, list[float]] = {"last_value": [], "drift": [], "seasonal": []}
+    errors: dict[str, list[float]] = {"last_value": [], "drift": [], "last_change": [], "seasonal": []}
     for past, future in zip(some.x["past"].tolist(), some.y["future"].tolist(), strict=True):
         line = list(past)
         for ahead, value in enumerate(future, start=1):
             line.append(line[-3])
             errors["seasonal"].append((line[-1] - value) ** 2)
             errors["last_value"].append((past[-1] - value) ** 2)
+            errors["last_change"].append((past[-1] + ahead * (past[-1] - past[-2]) - value) ** 2)
             errors["drift"].append((past[-1] + ahead * (past[-1] - past[0]) / 6 - value) ** 2)
     found = task.summary(task.evaluate(task.init(0), some))
     for name, squared in errors.items():
@@ -120,7 +121,8 @@ def test_bytes_are_text_again() -> None:
 
 
 EXPERIMENTS = {
-    "text": '[data]\nname = "python_topics"\nsequence_length = 20\n[partition]\nname = "natural"\nby = "topic"\nat_least = 700\n'
+    "text": '[data]\nname = "python_topics"\nsequence_length = 20\n'
+    '[partition]\nname = "natural"\nby = "topic"\nat_least = 700\n'
     '[model]\nname = "lstm"\nwidth = 4\nlayers = 1\n[task]\nname = "next_character"\nbatch_size = 20\n',
     "rows": '[data]\nname = "digits"\n[partition]\nname = "iid"\nclients = 30\n[model]\nname = "gru"\nwidth = 8\n',
     "series": '[data]\nname = "series"\nsets = ["macrodata"]\nwindow = 8\nhorizon = 4\n[partition]\nname = "natural"\n'

@@ -56,7 +56,7 @@ def series(
     values = {name: line for one in sets for name, line in _READERS[one](_table(folder, one)).items()}
     if not values:
         raise DataError("[data] sets: expected one name or more, got none.")
-    parts: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    windows: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     owners: list[str] = []
     for name, line in values.items():
         tested, validated = round(test * len(line)), round(validation * len(line))
@@ -66,16 +66,22 @@ def series(
                 f"[data] window: expected at least {window + horizon} values of {name} to train on, got {borders[1]} "
                 f"of {len(line)}. Lower window, horizon, validation or test."
             )
+        for split, share, count in (("validation", validation, validated), ("test", test, tested)):
+            if share and count < horizon:
+                raise DataError(
+                    f"[data] {split}: expected the horizon of {horizon} values at least, or a share of 0, got {count} "
+                    f"of the {len(line)} values of {name}. Raise {split}, or lower horizon."
+                )
         own = line[: borders[1]]
         line = line / unit if unit else (line - own.mean()) / np.sqrt(np.mean(np.diff(own) ** 2))
         for split, first, end in zip(SPLITS, borders, borders[1:], strict=False):
             starts = np.arange(first - window, end - window - horizon + 1)
-            parts[split].append(line[starts[:, None] + np.arange(window + horizon)].astype(np.float32))
-        owners += [name] * len(parts["train"][-1])
-    joined = {split: np.concatenate(rows) for split, rows in parts.items()}
+            windows[split].append(line[starts[:, None] + np.arange(window + horizon)].astype(np.float32))
+        owners += [name] * len(windows["train"][-1])
+    joined = {split: np.concatenate(rows) for split, rows in windows.items()}
     made = [examples_of({"past": rows[:, :window]}, {"future": rows[:, window:]}) for rows in joined.values()]
-    print_ = fingerprint_of((made[0], made[1], made[2]))
-    return Dataset(" + ".join(sets), made[0], made[1], made[2], {"series": np.array(owners)}, horizon, print_)
+    parts = made[0], made[1], made[2]
+    return Dataset(" + ".join(sets), *parts, {"series": np.array(owners)}, horizon, fingerprint_of(parts))
 
 
 def _folder() -> Path:

@@ -79,8 +79,8 @@ def _kernel(kind: str, x: Tensor, weights: list[Tensor]) -> Tensor:
     zero = x.new_zeros(layers, len(x), width)
     options = (weights, True, layers, 0.0, torch.is_grad_enabled(), False, True)
     if kind == "lstm":
-        return torch._VF.lstm(x, (zero, zero), *options)[0]  # type: ignore[attr-defined]
-    return (torch._VF.gru if kind == "gru" else torch._VF.rnn_tanh)(x, zero, *options)[0]  # type: ignore[attr-defined]
+        return torch._VF.lstm(x, (zero, zero), *options)[0]
+    return (torch._VF.gru if kind == "gru" else torch._VF.rnn_tanh)(x, zero, *options)[0]
 
 
 class _PeepholeLayer(torch.autograd.Function):

@@ -45,7 +45,7 @@ class _Forecast(Prediction):
         return sums | {name: (forecast - future).square().mean(1).sum() for name, forecast in naive.items()}
 
     def summary(self, sums: Tensors) -> dict[str, float]:
-        """Return `rmse`, `loss` = its square, and `rmse_last_value`, `rmse_drift`, `rmse_seasonal` beside it."""
+        """Return `rmse`, `loss` = its square, and `rmse_last_value`, `rmse_drift` and so on."""
         count = float(sums["examples"])
         if count == 0:
             return {}
@@ -69,14 +69,19 @@ class _Forecast(Prediction):
 def naive_forecasts(past: torch.Tensor, horizon: int, period: int) -> Tensors:
     """Return forecasts [n, horizon] that learn nothing, from windows [n, T].
 
-    `last_value` repeats it; `drift` goes on along the line from the window's first to its last value; `seasonal`, where
-    there is a period, repeats the last one (Hyndman and Athanasopoulos 2021, Forecasting, section 5.2).
+    `last_value` repeats it; `drift` goes on along the line from the window's first to its last value, `last_change`
+    along that of the last two; `seasonal`, where there is a period, repeats the last one (Hyndman and Athanasopoulos
+    2021, Forecasting: Principles and Practice, section 5.2).
 
-    >>> {name: one.tolist() for name, one in naive_forecasts(torch.tensor([[1.0, 5.0, 2.0]]), 3, 2).items()}
-    {'last_value': [[2.0, 2.0, 2.0]], 'drift': [[2.5, 3.0, 3.5]], 'seasonal': [[5.0, 2.0, 5.0]]}
+    >>> {name: one.tolist()[0] for name, one in naive_forecasts(torch.tensor([[1.0, 5.0, 2.0]]), 2, 2).items()}
+    {'last_value': [2.0, 2.0], 'drift': [2.5, 3.0], 'last_change': [-1.0, -4.0], 'seasonal': [5.0, 2.0]}
     """
     first, last, ahead = past[:, :1], past[:, -1:], torch.arange(1, horizon + 1)
-    found = {"last_value": last.expand(-1, horizon), "drift": last + ahead * (last - first) / (past.shape[1] - 1)}
+    found = {
+        "last_value": last.expand(-1, horizon),
+        "drift": last + ahead * (last - first) / (past.shape[1] - 1),
+        "last_change": last + ahead * (last - past[:, -2:-1]),
+    }
     if period:
         found["seasonal"] = past[:, past.shape[1] - period + (ahead - 1) % period]
     return found
