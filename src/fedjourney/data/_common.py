@@ -68,7 +68,7 @@ def labelled(
 
     parts = (examples(rest), examples(validated), _examples(test_x, {"label": test_y}))
     kept = {"label": labels} | columns
-    return Dataset(name, *parts, {key: value[rest] for key, value in kept.items()}, classes, _fingerprint(parts))
+    return Dataset(name, *parts, {key: value[rest] for key, value in kept.items()}, classes, fingerprint(parts))
 
 
 def texts(name: str, by_owner: dict[str, str], column: str, length: int, validation: float, test: float) -> Dataset:
@@ -111,7 +111,7 @@ def texts(name: str, by_owner: dict[str, str], column: str, length: int, validat
         parts[2],
         {column: np.array(owners)},
         len(vocabulary),
-        _fingerprint(tuple(parts)),
+        fingerprint(tuple(parts)),
         vocabulary,
     )
 
@@ -123,7 +123,7 @@ def _examples(x: dict[str, np.ndarray], y: dict[str, np.ndarray]) -> Examples:
     return Examples(tensors(x), tensors(y))
 
 
-def _fingerprint(parts: tuple[Examples, ...]) -> str:
+def fingerprint(parts: tuple[Examples, ...]) -> str:
     state = hashlib.sha256()
     for part in parts:
         for name, tensor in (part.x | part.y).items():

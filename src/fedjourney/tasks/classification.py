@@ -32,4 +32,6 @@ def classification(
             f"[task] classification expects one label per example, got targets of shape {list(shape)}. "
             "For text take next_character."
         )
+    if signature.classes < 1:
+        raise ConfigError("[task] classification expects classes, got numbers as targets. Take regression.")
     return CrossEntropy(make_model, signature, batch_size, dtype)

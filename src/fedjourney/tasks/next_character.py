@@ -43,4 +43,6 @@ def next_character(
             f"[task] next_character expects sequences of tokens, got targets of shape {list(shape)}. "
             "For labels take classification."
         )
+    if signature.classes < 1:
+        raise ConfigError("[task] next_character expects characters, got numbers as targets. Take regression.")
     return _NextCharacter(make_model, signature, batch_size, dtype)
