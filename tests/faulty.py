@@ -214,3 +214,7 @@ def showing(make_model: MakeModel, signature: Signature, dtype: torch.dtype, /) 
 
 def failing_to_show(make_model: MakeModel, signature: Signature, dtype: torch.dtype, /) -> Task:
     return _Failing(make_model, signature, 10, dtype)
+
+
+def not_showing(make_model: MakeModel, signature: Signature, dtype: torch.dtype, /) -> Task:
+    return CrossEntropy(make_model, signature, 10, dtype)

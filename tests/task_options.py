@@ -32,7 +32,32 @@ width = 4
 layers = 1
 """
 
+ANGLES = """
+[data]
+name = "rotated_digits"
+[partition]
+name = "shards"
+by = "range"
+clients = 8
+[model]
+name = "mlp"
+hidden = [8]
+"""
+SHEETS = """
+[data]
+name = "unseen_classes"
+[partition]
+name = "iid"
+clients = 4
+[model]
+name = "mlp"
+hidden = [8]
+"""
+
 TASKS: dict[str, str] = {
     "classification": DIGITS + '[task]\nname = "classification"\n',
+    "regression": ANGLES + '[task]\nname = "regression"\nscale = 30.0\nunit = "degrees"\n',
+    "verification": SHEETS + '[task]\nname = "verification"\n',
+    "verification, triplet": SHEETS + '[task]\nname = "verification"\nloss = "triplet"\nmargin = 0.5\n',
     "next_character": TOPICS + '[task]\nname = "next_character"\nbatch_size = 40\n',
 }

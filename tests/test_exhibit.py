@@ -24,9 +24,12 @@ def run(small: str, folder: Path, task: str) -> fedjourney.Result:
 
 
 def test_texts_and_pictures_stand_on_the_page_and_change_no_bit(small: str, tmp_path: Path) -> None:
-    plain = run(small, tmp_path / "plain", "classification")
+    plain = run(small, tmp_path / "plain", "faulty:not_showing")
     assert not (plain.folder / "exhibit.json").exists()
     assert "What it learned to do" not in (plain.folder / "report.html").read_text()
+    worst = run(small, tmp_path / "worst", "classification")
+    assert worst.digest == plain.digest
+    assert "The test images with the highest loss" in (worst.folder / "report.html").read_text()
     shown = run(small, tmp_path / "shown", "faulty:showing")
     assert shown.digest == plain.digest
     entries = {entry["name"]: entry for entry in json.loads((shown.folder / "exhibit.json").read_text())}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import flwr
+import numpy as np
 import torch
 
 import fedjourney
@@ -114,22 +115,32 @@ def of_run(built: Plan) -> dict[str, Any]:
 
 
 def holdings(built: Plan) -> dict[str, Any]:
-    """Return who holds what: sizes, and counts per class where the target is a class.
+    """Return who holds what: sizes, and counts per class, or per value of the column that decided who holds what.
 
     Of clients that are made when they are asked for, the first thousand stand for all.
     """
-    target = next(iter(built.dataset.train.y.values()))
     dealt = isinstance(built.shards, Cuts)
     told = [built.shards[client] for client in range(len(built.shards) if dealt else min(len(built.shards), 1000))]
+    names, codes = _kinds(built)
     counts = None
-    if target.dim() == 1 and built.dataset.classes <= 1000 and len(told) <= 10_000:
-        counts = [
-            torch.bincount(target[torch.from_numpy(rows)], minlength=built.dataset.classes).tolist() for rows in told
-        ]
+    if 0 < len(names) <= 1000 and len(told) <= 10_000:
+        counts = [np.bincount(codes[rows], minlength=len(names)).tolist() for rows in told]
     return {
         "clients": len(built.shards),
         "unseen": built.shards.unseen,  # the last ones; they never train
         "sizes": [len(rows) for rows in told],
-        "classes": [str(number) for number in range(built.dataset.classes)] if counts else None,
+        "classes": names if counts else None,
         "counts": counts,
     }
+
+
+def _kinds(built: Plan) -> tuple[list[str], np.ndarray]:
+    """Return names of what examples are told apart by, and its code for every training example [n]."""
+    target = next(iter(built.dataset.train.y.values()))
+    if target.dim() == 1 and not target.is_floating_point():
+        return [str(number) for number in range(built.dataset.classes)], target.numpy()
+    column = built.dataset.columns.get(built.experiment["partition"].get("by", ""))
+    if column is None:
+        return [], target.numpy()
+    values, codes = np.unique(column, return_inverse=True)
+    return [str(value) for value in values], codes

@@ -19,7 +19,7 @@ from fedjourney.partitions import Cuts, Shards
 from fedjourney.seeds import permutation, seed_for
 from fedjourney.storage import cache_dir, data_dir
 from fedjourney.strategies import Rounds, Setting
-from fedjourney.tasks import Task, signature_of
+from fedjourney.tasks import Signature, Task, signature_of
 from fedjourney.tensors import Tensors
 from fedjourney.transforms import Transform
 from fedjourney.updates import LocalUpdate, Work
@@ -156,8 +156,8 @@ def _plan(experiment: Experiment, given: tuple[Dataset, Shards]) -> Plan:
     signature = signature_of(dataset)
     dtype = getattr(torch, experiment["numerics"]["dtype"])
 
-    def make_model() -> torch.nn.Module:
-        return _expected("model", experiment, plugins.build("model", experiment["model"], signature), torch.nn.Module)
+    def make_model(shapes: Signature = signature) -> torch.nn.Module:
+        return _expected("model", experiment, plugins.build("model", experiment["model"], shapes), torch.nn.Module)
 
     task = plugins.build("task", experiment["task"], make_model, signature, dtype)
     rounds = _expected("strategy", experiment, _strategy(experiment, setting), Rounds)

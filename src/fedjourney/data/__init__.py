@@ -65,7 +65,7 @@ class Dataset:
         name: what reports call it.
         train, validation, test: examples; validation may be empty (0 rows) where the config says so.
         columns: for each column a partition may use, one value per train example, [n_train].
-        classes: number of classes (or characters of the vocabulary, or numbers to be forecast).
+        classes: number of classes, characters of the vocabulary, or numbers to be forecast; 0: targets are numbers.
         fingerprint: sha256 over everything that shaped the examples.
         vocabulary: the characters, in the order of their codes, for text.
     """

@@ -14,7 +14,8 @@ from fedjourney.data import Dataset, Examples
 from fedjourney.errors import ConfigError
 from fedjourney.tensors import Tensors
 
-MakeModel: TypeAlias = Callable[[], nn.Module]
+MakeModel: TypeAlias = Callable[..., nn.Module]
+"""Builds the model of `[model]`: for the data's signature, or for another that a task hands it."""
 _GLOBAL_GENERATOR = threading.Lock()
 
 
@@ -25,7 +26,7 @@ class Signature:
     Attributes:
         inputs: name of an input -> shape of one example.
         outputs: name of a target -> shape of one example.
-        classes: number of classes, or characters, or numbers to be forecast.
+        classes: number of classes, or characters; a model gives as many numbers. 0 where targets are numbers.
         vocabulary: the characters, in the order of their codes, for text.
     """
 

@@ -2,12 +2,42 @@
 
 from typing import Annotated
 
+import numpy as np
 import torch
 from annotated_types import Ge
 
+from fedjourney.data import Examples
 from fedjourney.errors import ConfigError
 from fedjourney.tasks import MakeModel, Signature, Task
 from fedjourney.tasks._prediction import CrossEntropy
+from fedjourney.tensors import Tensors
+
+SHOWN, ROW = 2000, 12  # examples that the exhibit is chosen from, images that it shows
+
+
+class _Classification(CrossEntropy):
+    """Cross-entropy; where the input is an image, shows those that it gets most wrong."""
+
+    def exhibit(self, params: Tensors, examples: Examples) -> dict[str, str | np.ndarray]:
+        """Return the images of the highest loss, and what was said of them."""
+        part = examples.cut(slice(0, SHOWN))
+        images = next(iter(part.x.values()))
+        if len(part) == 0 or images.dim() != 4 or images.shape[1] not in (1, 3):
+            return {}
+        with torch.no_grad():
+            outputs = self.outputs(params, part.x)
+            losses = self.losses(outputs, part.y)
+        worst = losses.argsort(descending=True, stable=True)[:ROW]
+        low, high = images.min(), images.max()
+        shown = ((images[worst] - low) / (high - low).clamp(min=1e-6)).permute(0, 2, 3, 1).double().numpy()
+        row = np.concatenate([np.pad(one, ((1, 1), (1, 1), (0, 0)), constant_values=0.5) for one in shown], 1)
+        target, said = next(iter(part.y.values()))[worst].tolist(), outputs[worst].argmax(-1).tolist()
+        words = ", ".join(f"{one} as {other}" for one, other in zip(target, said, strict=True))
+        first = f"of the first {len(part)}" if len(examples) > len(part) else "of all"
+        return {
+            f"The test images with the highest loss, {first}": row[..., 0] if row.shape[2] == 1 else row,
+            "What they are, and what they were taken for": words,
+        }
 
 
 def classification(
@@ -34,4 +64,6 @@ def classification(
             f"[task] classification expects one label per example, got targets of shape {list(shape)}. "
             "For text take next_character."
         )
-    return CrossEntropy(make_model, signature, batch_size, dtype, steps)
+    if signature.classes < 1:
+        raise ConfigError("[task] classification expects classes, got numbers as targets. Take regression.")
+    return _Classification(make_model, signature, batch_size, dtype, steps)

@@ -89,6 +89,8 @@ def next_character(
             f"[task] next_character expects sequences of tokens, got targets of shape {list(shape)}. "
             "For labels take classification."
         )
+    if signature.classes < 1:
+        raise ConfigError("[task] next_character expects characters, got numbers as targets. Take regression.")
     task = _NextCharacter(make_model, signature, batch_size, dtype)
     task.temperature, task.characters = temperature, text_length
     return task
