@@ -1,4 +1,4 @@
-"""Operations that a compiled step calls as they are, where what the compiler would write is slower."""
+"""Operations of compiled steps and of lanes as they are, where what the compiler or vmap would write is slower."""
 
 from typing import Any, TypeAlias
 
@@ -105,7 +105,7 @@ def _split(tensor: torch.Tensor, lanes: int) -> torch.Tensor:
 
 
 class OwnPooling(TorchFunctionMode):
-    """While a step is traced: max-pooling of images by PyTorch's own kernels for channels that lie side by side.
+    """In a traced step, or in lanes: max-pooling of images by PyTorch's own kernels for channels that lie side by side.
 
     Inductor's gradient is a scalar loop, and `vmap` moves the lanes in front first, which takes the channels apart:
     together a third of a LeNet's step.

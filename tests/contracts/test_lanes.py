@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from fedjourney import config, plugins
+from fedjourney.data import Examples
 from fedjourney.lanes import Lanes
 from fedjourney.plan import Plan, plan
+from fedjourney.tasks import Signature
 from fedjourney.updates import Client, LocalUpdate, Reply
 
 OPTIONS = {"sgd": ("momentum = 0.9\nweight_decay = 0.01\nepochs = 2\n",)}
@@ -77,3 +79,21 @@ def test_a_step_that_differs_from_eager_is_not_used(small: str, caplog: pytest.L
     for ours, theirs in zip(got, [client.train(half) for client in some], strict=True):
         for name, tensor in theirs.tensors.items():
             torch.testing.assert_close(ours.tensors[name], tensor, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", ["lenet", "cnn", "mlp"])
+def test_a_population_scored_in_lanes_is_each_candidate_alone(model: str) -> None:
+    signature = Signature({"image": (1, 28, 28)}, {"label": ()}, 10)
+    task = plugins.build(
+        "task",
+        plugins.resolve("task", {"name": "classification", "batch_size": 3}),
+        lambda: plugins.build("model", plugins.resolve("model", {"name": model}), signature),
+        signature,
+        torch.float64,
+    )
+    draw = torch.Generator().manual_seed(0)
+    shard = Examples({"image": torch.rand(7, 1, 28, 28, generator=draw)}, {"label": torch.arange(7)})
+    population = {n: t + 0.1 * torch.randn(2, *t.shape, generator=draw) for n, t in task.init(0).items()}
+    batch = next(iter(task.batches({}, shard, 5)))
+    alone = torch.stack([-task.loss({n: t[i] for n, t in population.items()}, batch) for i in range(2)])
+    torch.testing.assert_close(task.fitness(population, shard, 5), alone, rtol=0, atol=1e-12)

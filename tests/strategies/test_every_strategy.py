@@ -1,5 +1,6 @@
 """What every strategy must hold, by existing. One that needs options to be tried has them in strategy_options.py."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from test_evolution_convergence import CASES
 
 import fedjourney
 from fedjourney import config, plugins
+from fedjourney.errors import ConfigError
 from fedjourney.results import Checkpoint
 
 EVERY = plugins.names("strategy")
@@ -18,7 +20,8 @@ EVERY = plugins.names("strategy")
 
 def federation(name: str, **changed: object) -> Federation:
     settings = {"update": {"name": "sgd", "learning_rate": 0.4}, **changed}
-    return Federation(name, OPTIONS.get(name, {}), alike(8, examples=1), cohort=7, **settings)  # type: ignore[arg-type]
+    settings = {"cohort": 7, **settings}
+    return Federation(name, OPTIONS.get(name, {}), alike(8, examples=1), **settings)  # type: ignore[arg-type]
 
 
 def excess(run: Federation) -> float:
@@ -31,6 +34,30 @@ def excess(run: Federation) -> float:
 @pytest.mark.parametrize("name", sorted({*EVERY} - {case[0] for case in CASES}))  # those find it with options there
 def test_it_finds_the_optimum_of_a_quadratic_though_a_fifth_of_the_replies_is_lost(name: str) -> None:
     assert excess(federation(name, lost=0.2).run(24)) < 0.01
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_cohort_of_one_runs_or_is_refused_with_the_inequality(name: str) -> None:
+    try:
+        run = federation(name, cohort=1)
+    except ConfigError as error:
+        assert re.search(r"[<>]|floor", str(error))
+        return
+    assert all(torch.isfinite(model).all() for model in run.run(3).models())
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_rounds_without_a_reply_change_nothing_and_it_goes_on(name: str) -> None:
+    run = federation(name, lost=1.0)
+    start = run.models()
+    run.run(2)
+    assert run.states == {}
+    assert all(torch.equal(one, other) for one, other in zip(run.models(), start, strict=True))
+    run.lost = 0.0
+    run.step(3)
+    run.step(4)
+    assert all(torch.isfinite(model).all() for model in run.models())
+    assert any(not torch.equal(one, other) for one, other in zip(run.models(), start, strict=True))
 
 
 @pytest.mark.parametrize("name", EVERY)

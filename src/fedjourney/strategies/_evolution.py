@@ -136,11 +136,8 @@ def score_pairs(
     flat, found, seed = flatten(params), [], minibatch_seed(client, number)
     for first in range(0, pairs, CHUNK):
         offsets = torch.stack([offset(pair) for pair in range(first, min(first + CHUNK, pairs))])
-        sides = [
-            client.task.fitness(unflatten(moved, params), client.shard, seed)
-            for moved in (flat + offsets, flat - offsets)
-        ]
-        found.append(torch.stack(sides))
+        both = unflatten(torch.cat([flat + offsets, flat - offsets]), params)
+        found.append(client.task.fitness(both, client.shard, seed).view(2, -1))
     return no_worse_than_finite(torch.cat(found, 1)).cpu()
 
 
