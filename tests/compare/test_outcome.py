@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from written import Make, claim, results
 
+from fedjourney import plugins
 from fedjourney.comparison import claims, rules, tuning
 from fedjourney.comparison.design import Budget
 from fedjourney.comparison.file import parse
@@ -148,3 +149,7 @@ def test_rules_that_are_not_met_are_said(tables: dict[str, Any], make: Make) -> 
         assert word in said
     assert rules.status(found) == "exploratory, a preview"
     assert rules.resolution(found) == pytest.approx(2 * math.sqrt(0.655 * 0.345 / 10_000))
+
+
+def test_rules_name_strategies_that_there_are() -> None:
+    assert {*rules.EVOLUTION, *rules.UNWEIGHTED} <= set(plugins.names("strategy"))

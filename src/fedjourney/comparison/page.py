@@ -302,7 +302,8 @@ def _tuning(results: Results) -> str:
     paid = [trace.rounds[-1][0] for place, trace in results.traces.items() if place[3] in tuning.seeds]
     words = (
         f"{tuning.trials} random trials and the default for each arm and scenario, on "
-        f"{plural(len(tuning.seeds), 'seed')} of their own, chosen by validation alone. All trials together cost "
+        f"{plural(len(tuning.seeds), 'seed')} of their own, chosen by the server's validation set alone, "
+        "an oracle that a real federation does not have. All trials together cost "
         f"{plain(sum(p['rounds'] for p in paid))} rounds, {byte_text(sum(p['bytes'] for p in paid))} and "
         f"{plain(sum(p['evaluations'] for p in paid))} "
         "forward-equivalents per client."
