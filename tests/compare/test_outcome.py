@@ -86,6 +86,16 @@ def test_verdicts(tables: dict[str, Any], make: Make) -> None:
     assert found["greater"].cells[0].found.mean == pytest.approx(0.05, abs=0.001)
 
 
+def test_a_budget_too_small_for_a_round_decides_nothing(tables: dict[str, Any], make: Make) -> None:
+    tables["claim"] = [claim("less", -0.9)]
+    ends = {"averaging": [0.5, 0.6], "evolution": [0.5, 0.61], "sketched": [0.5, 0.6]}
+    assert claims.judge(results(tables, make, ends))[0].verdict == "confirmed"
+    found = results(tables, make, ends, averaging={"size": 10**6}, budget={"bytes": [20_000]})
+    verdict = claims.judge(found)[0]
+    assert verdict.verdict == "cannot tell"
+    assert verdict.cells[0].note == "no round of averaging fits"
+
+
 def test_claims_about_costs_are_ratios_and_what_is_censored_cannot_speak_for_less(
     tables: dict[str, Any], make: Make
 ) -> None:
