@@ -1,5 +1,7 @@
 """The comparison file: what it means, and every mistake in words before any work."""
 
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +142,11 @@ def test_the_command_refuses_with_status_2_and_leaves_nothing(
     assert main(["compare", "configs/quickstart.toml", "--out", str(out)]) == 2
     assert "fedjourney run" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_the_readme_shows_a_comparison_that_can_be_run() -> None:
+    root = Path(__file__).parents[2]
+    blocks = re.findall(r"```toml\n(.*?)```", (root / "README.md").read_text(), re.S)
+    found = parse(tomllib.loads(next(one for one in blocks if "[comparison]" in one)), base_dir=root / "configs")
+    comparison.check(found)
+    assert found.experiment("adam", "iid", 0)["strategy"]["name"] == "fedadam"

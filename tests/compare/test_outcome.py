@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from written import Make, claim, results
 
+from fedjourney import plugins
 from fedjourney.comparison import claims, rules, tuning
 from fedjourney.comparison.design import Budget
 from fedjourney.comparison.file import parse
@@ -85,6 +86,16 @@ def test_verdicts(tables: dict[str, Any], make: Make) -> None:
     assert found["greater"].cells[0].found.mean == pytest.approx(0.05, abs=0.001)
 
 
+def test_a_budget_too_small_for_a_round_decides_nothing(tables: dict[str, Any], make: Make) -> None:
+    tables["claim"] = [claim("less", -0.9)]
+    ends = {"averaging": [0.5, 0.6], "evolution": [0.5, 0.61], "sketched": [0.5, 0.6]}
+    assert claims.judge(results(tables, make, ends))[0].verdict == "confirmed"
+    found = results(tables, make, ends, averaging={"size": 10**6}, budget={"bytes": [20_000]})
+    verdict = claims.judge(found)[0]
+    assert verdict.verdict == "cannot tell"
+    assert verdict.cells[0].note == "no round of averaging fits"
+
+
 def test_claims_about_costs_are_ratios_and_what_is_censored_cannot_speak_for_less(
     tables: dict[str, Any], make: Make
 ) -> None:
@@ -148,3 +159,7 @@ def test_rules_that_are_not_met_are_said(tables: dict[str, Any], make: Make) -> 
         assert word in said
     assert rules.status(found) == "exploratory, a preview"
     assert rules.resolution(found) == pytest.approx(2 * math.sqrt(0.655 * 0.345 / 10_000))
+
+
+def test_rules_name_strategies_that_there_are() -> None:
+    assert {*rules.EVOLUTION, *rules.UNWEIGHTED} <= set(plugins.names("strategy"))

@@ -55,7 +55,8 @@ def maker(tmp_path: Path) -> Make:
 def results(tables: dict[str, Any], make: Make, ends: dict[str, list[float]], **more: Any) -> Results:
     """Return results in which every arm stays at one accuracy per seed, in both scenarios."""
     tables["comparison"]["seeds"] = list(range(len(next(iter(ends.values())))))
-    tables["budget"] = {"rounds": [6]}
+    tables["budget"] = more.get("budget", {"rounds": [6]})
+    tables["base"]["experiment"]["rounds"] = 6
     comparison, traces = parse(tables), {}
     for scenario in comparison.scenarios:
         for arm, values in ends.items():

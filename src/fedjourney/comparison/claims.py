@@ -20,7 +20,8 @@ class Judged:
     Attributes:
         scenario: or both, where it is between two.
         budget: where.
-        found: the paired difference (of costs: the ratio) with its interval: 95 %, of an equivalence 90 %.
+        found: the paired difference (of costs: the ratio) with its interval: 95 %, of an equivalence 90 %; NaN where
+            the budget is too small for a single round.
         confirms: p of the claim's opposite.
         refutes: p of the claim.
         note: what is censored.
@@ -82,6 +83,10 @@ def _verdict(results: Results, claim: Claim) -> Verdict:
 
 def _judged(results: Results, claim: Claim, scenario: str, budget: Budget) -> Judged:
     sides = [(one, claim.arms[0]) for one in claim.between] or [(scenario, arm) for arm in claim.arms]
+    idle = [arm for one, arm in sides if any(o.evaluations == 0 for o in results.outcomes(one, arm, budget))]
+    if idle:  # an initial model says nothing of an arm
+        note = f"no round of {' and '.join(dict.fromkeys(idle))} fits"
+        return Judged(scenario, budget, Interval(math.nan, math.nan, math.nan), 1.0, 1.0, note)
     if claim.metric not in AXES:
         left, right = (_values(results, claim.metric, one, arm, budget) for one, arm in sides)
         paired = [a - b for a, b in zip(left, right, strict=True)]

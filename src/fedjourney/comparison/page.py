@@ -98,7 +98,8 @@ def _claims(results: Results, verdicts: Sequence[Verdict]) -> str:
         for cell in one.cells:
             mean, low, high = cell.found
             if cost:
-                found, wide = f"{mean:.3g} x", "–" if math.isnan(low) else f"{low:.3g} … {high:.3g}"
+                found = "–" if math.isnan(mean) else f"{mean:.3g} x"
+                wide = "–" if math.isnan(low) else f"{low:.3g} … {high:.3g}"
             else:
                 found, wide = _points(results, mean, True), _between(results, low, high)
             rows.append(
@@ -112,7 +113,15 @@ def _claims(results: Results, verdicts: Sequence[Verdict]) -> str:
                     cell.note,
                 ]
             )
-        head = ["scenario", "budget", "ratio" if cost else "difference", f"{level} interval", "p against", "p for", ""]
+        head = [
+            "scenario",
+            "budget",
+            "ratio" if cost else "difference",
+            f"{level} interval",
+            "p of the opposite",
+            "p of the claim",
+            "",
+        ]
         figures = html_table(head, rows, one.claim.name)
         registered = "registered" if one.registered else "exploratory"
         shown.append(
@@ -133,12 +142,14 @@ def _asked(results: Results, one: Verdict) -> str:
         what = AXES[claim.metric] + (f" until {_measured(results, claim.target)}" if claim.target is not None else "")
         word = {"greater": f"at least {claim.ratio:g} times", "less": f"at most 1/{claim.ratio:g} of"}
         return f"Tested: {what} of {sides[0]}, {word.get(claim.direction, f'within {claim.ratio:g} times')} {sides[1]}."
-    margin = _points(results, claim.margin) + (" points" if is_share(results.comparison.metric) else "")
+    margin = _points(results, abs(claim.margin)) + (" points" if is_share(results.comparison.metric) else "")
     words = {
         "greater": f"more than {margin} above",
         "less": f"more than {margin} below",
         "equal": f"within ±{margin} of",
     }
+    if claim.margin < 0:
+        words = {"greater": f"less than {margin} below", "less": f"less than {margin} above"}
     return f"Tested: {claim.metric} of {sides[0]} {words[claim.direction]} {sides[1]}."
 
 
@@ -303,7 +314,8 @@ def _tuning(results: Results) -> str:
     paid = [trace.rounds[-1][0] for place, trace in results.traces.items() if place[3] in tuning.seeds]
     words = (
         f"{tuning.trials} random trials and the default for each arm and scenario, on "
-        f"{plural(len(tuning.seeds), 'seed')} of their own, chosen by validation alone. All trials together cost "
+        f"{plural(len(tuning.seeds), 'seed')} of their own, chosen by the server's validation set alone, "
+        "an oracle that a real federation does not have. All trials together cost "
         f"{plain(sum(p['rounds'] for p in paid))} rounds, {byte_text(sum(p['bytes'] for p in paid))} and "
         f"{plain(sum(p['evaluations'] for p in paid))} "
         "forward-equivalents per client."

@@ -1,5 +1,6 @@
 """Cells side by side, each computed in a process of its own."""
 
+import contextlib
 import json
 import queue
 import subprocess
@@ -71,7 +72,8 @@ class _Pool:
         finally:
             for process in self._processes:
                 assert process.stdin
-                process.stdin.close()  # a worker ends with its input
+                with contextlib.suppress(OSError):  # it has ended already
+                    process.stdin.close()  # a worker ends with its input
             for process in self._processes:
                 process.wait()
 
@@ -92,6 +94,7 @@ class _Pool:
     def _give(self, place: int, cell: Cell) -> Cell:
         stdin = self._processes[place].stdin
         assert stdin
-        stdin.write(cell.encode() + "\n")
-        stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended: who listens to it says so
+            stdin.write(cell.encode() + "\n")
+            stdin.flush()
         return cell
