@@ -77,6 +77,7 @@ def main() -> None:
     said = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     said.add_argument("config")
     said.add_argument("picture")
+    said.add_argument("--out", help="keep the run in this folder")
     said.add_argument("--set", action="append", default=[])
     said = said.parse_args()
     experiment = fedjourney.load(said.config, said.set, engine="serial")
@@ -87,7 +88,7 @@ def main() -> None:
     seen.__module__ = module.__name__
     setattr(module, kind.__name__, seen)
     with tempfile.TemporaryDirectory() as folder:
-        result = fedjourney.run(experiment, Path(folder) / "run")
+        result = fedjourney.run(experiment, said.out or Path(folder) / "run")
     print(f"{len(EVERY)} generations, test {result.rounds[-1]['test']}, digest {result.digest}")
     found = plan(experiment)
     means = np.stack([individuals.mean(0) for individuals, _ in EVERY])

@@ -67,6 +67,7 @@ def main() -> None:
     said = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     said.add_argument("picture")
     said.add_argument("runs", nargs="+", type=Path)
+    said.add_argument("--budget", type=float, default=np.inf, help="environment steps at which returns are compared")
     said = said.parse_args()
     groups: dict[str, list[Path]] = {}
     for folder in said.runs:
@@ -75,16 +76,18 @@ def main() -> None:
     figure, panel = plt.subplots(figsize=(7.2, 4.0), layout="constrained")
     print(f"{'config':28} {'return by seed':28} {'mean':>7} {'IQM':>7} {'95 %':>16} {'worst world':>11} {'steps':>10}")
     for colour, (name, folders) in enumerate(sorted(groups.items())):
-        scores, steps = np.stack([worlds(folder) for folder in folders]), []
+        scores, steps, within = np.stack([worlds(folder) for folder in folders]), [], []
         for number, folder in enumerate(folders):
             spent, told = curve(folder)
             steps.append(spent[-1])
+            within.append(told[spent <= said.budget][-1])
             panel.plot(spent / 1e3, told, color=f"C{colour}", alpha=0.8, label=name if number == 0 else None)
         low, high = interval(scores)
         by_seed = ", ".join(f"{mean:.1f}" for mean in scores.mean(1))
         print(
             f"{name:28} {by_seed:28} {scores.mean():7.1f} {interquartile_mean(scores):7.1f} "
             f"{low:7.1f} … {high:6.1f} {scores.mean(0).min():11.1f} {np.mean(steps):10.0f}"
+            f"  within the budget {', '.join(f'{mean:.1f}' for mean in within)}"
         )
     panel.set_xlabel("environment steps over all clients (thousands)")
     panel.set_ylabel("greedy return, mean over all worlds")
