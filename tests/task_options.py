@@ -53,11 +53,41 @@ clients = 4
 name = "mlp"
 hidden = [8]
 """
+WORLDS = """
+[data]
+name = "worlds"
+worlds = 4
+episodes = 20
+validation = 2
+test = 5
+[partition]
+name = "natural"
+by = "world"
+[model]
+name = "policy"
+hidden = [8]
+"""
+SERIES = """
+[data]
+name = "series"
+sets = ["macrodata"]
+window = 8
+horizon = 4
+[partition]
+name = "natural"
+by = "series"
+[model]
+name = "gru"
+width = 4
+"""
 
 TASKS: dict[str, str] = {
     "classification": DIGITS + '[task]\nname = "classification"\n',
     "regression": ANGLES + '[task]\nname = "regression"\nscale = 30.0\nunit = "degrees"\n',
     "verification": SHEETS + '[task]\nname = "verification"\n',
     "verification, triplet": SHEETS + '[task]\nname = "verification"\nloss = "triplet"\nmargin = 0.5\n',
+    "forecast": SERIES + '[task]\nname = "forecast"\nperiod = 4\n',
+    "correlations": SERIES + '[task]\nname = "correlations"\n',
+    "control": WORLDS + '[task]\nname = "control"\nenvironments = 2\nsteps = 20\nbatch_size = 20\n',
     "next_character": TOPICS + '[task]\nname = "next_character"\nbatch_size = 40\n',
 }

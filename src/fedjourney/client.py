@@ -14,12 +14,12 @@ from fedjourney import config
 from fedjourney.exchange import Answer, Block, Exchange, Problem, finite, fold_block
 from fedjourney.guard import FAULTS, Shared, described, well_formed
 from fedjourney.lanes import Lanes
-from fedjourney.numerics import placed
 from fedjourney.plan import Plan, plan
 from fedjourney.seeds import seed_for
 from fedjourney.storage import ClientStates, States, cache_dir, data_dir
 from fedjourney.tally import Tally
 from fedjourney.tasks import Metered
+from fedjourney.tensors import placed
 from fedjourney.updates import Client, LocalUpdate, Reply, Work
 
 if TYPE_CHECKING:

@@ -118,7 +118,7 @@ def _measurements(built: Plan) -> list[dict[str, Any]]:
     import torch
 
     from fedjourney.lanes import Lanes
-    from fedjourney.numerics import placed
+    from fedjourney.tensors import placed
     from fedjourney.updates import Client, LocalUpdate
 
     half = built.halves.get("train")

@@ -127,11 +127,6 @@ def _cuda(tf32: bool) -> Iterator[None]:
             part.fp32_precision = precision
 
 
-def placed(tensors: Tensors, device: torch.device) -> Tensors:
-    """Return the tensors on a device; those that are there already are not copied."""
-    return {name: tensor.to(device) for name, tensor in tensors.items()}
-
-
 def with_device(experiment: Experiment) -> Experiment:
     """Return the experiment with "auto" resolved, its device known to be there.
 

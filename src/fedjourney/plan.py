@@ -20,7 +20,7 @@ from fedjourney.seeds import permutation, seed_for
 from fedjourney.storage import cache_dir, data_dir
 from fedjourney.strategies import Rounds, Setting
 from fedjourney.tasks import Signature, Task, signature_of
-from fedjourney.tensors import Tensors
+from fedjourney.tensors import Tensors, placed
 from fedjourney.transforms import Transform
 from fedjourney.updates import LocalUpdate, Work
 
@@ -67,8 +67,8 @@ class Plan:
     def score(self, params: Tensors, split: str, rows: slice) -> Tensors:
         """Return the sums of a model over some of the "validation" or "test" examples, computed on the device."""
         with self.numerics.applied():
-            params = numerics.placed(params, self.numerics.device)
-            return numerics.placed(self.task.evaluate(params, self.placed[split].cut(rows)), torch.device("cpu"))
+            params = placed(params, self.numerics.device)
+            return placed(self.task.evaluate(params, self.placed[split].cut(rows)), torch.device("cpu"))
 
     def shard(self, index: int) -> tuple[Examples, Examples]:
         """Return (train, held-out) examples of one client on the device."""

@@ -25,6 +25,11 @@ def add_scaled(left: Tensors, right: Tensors, factor: float) -> Tensors:
     return dict(zip(left, torch._foreach_add(list(left.values()), scaled), strict=True))
 
 
+def placed(tensors: Tensors, device: torch.device) -> Tensors:
+    """Return the tensors on a device; those that are there already are not copied."""
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
 def accumulate(sums: Tensors, tensors: Tensors, weight: float) -> None:
     """Add weight * tensors to `sums`, in place and in one pass over memory: outside of lanes and of the compiler.
 

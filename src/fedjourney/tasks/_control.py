@@ -16,7 +16,7 @@ from fedjourney.errors import ConfigError
 from fedjourney.seeds import permutation, seed_for
 from fedjourney.tasks import MakeModel, Signature, initial_parameters, refuse_buffers
 from fedjourney.tasks._episodes import advantages, hidden, play, rollout
-from fedjourney.tensors import Tensors
+from fedjourney.tensors import Tensors, placed
 
 Algorithm: TypeAlias = Literal["reinforce", "a2c", "ppo"]
 STEPS = "environment-steps"
@@ -83,7 +83,7 @@ class Control:
 
     def outputs(self, params: Tensors, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits [B, A] and values [B] (0 without a critic) of observations [B, O]."""
-        found = functional_call(self._model, params, (observations.to(self.dtype),))
+        found = functional_call(self._model, params, (observations.to(next(iter(params.values())).device, self.dtype),))
         actions = self.signature.classes
         return found[..., :actions], found[..., actions] if self.has_value else torch.zeros_like(found[..., 0])
 
@@ -163,8 +163,8 @@ class Control:
                 self.learning.steps,
                 seed_for(seed, "rollout"),
             )
-            logits, values = self.outputs(params, found.observation.flatten(0, 1))
-            _, following = self.outputs(params, found.following.flatten(0, 1))
+            logits, values = (t.cpu() for t in self.outputs(params, found.observation.flatten(0, 1)))
+            following = self.outputs(params, found.following.flatten(0, 1))[1].cpu()
             shape, action = found.action.shape, found.action.flatten()
             learned = advantages(
                 found, values.view(shape), following.view(shape), self.learning.discount, self.learning.mixing
@@ -177,8 +177,9 @@ class Control:
                 "log_probability": torch.log_softmax(logits, -1).gather(-1, action[:, None]).squeeze(-1),
             }
         self.spent[STEPS] += float(action.numel())
+        device = next(iter(shard.x.values())).device  # worlds are computed on the CPU, steps wherever clients are
+        x, y = placed({"observation": found.observation.flatten(0, 1)}, device), placed(y, device)
         for epoch in range(self.learning.epochs):
-            x = {"observation": found.observation.flatten(0, 1)}
             yield from minibatches(x, y, self.batch_size, seed_for(seed, "epoch", epoch))
 
     def loss(self, params: Tensors, batch: Batch) -> torch.Tensor:

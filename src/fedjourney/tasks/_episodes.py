@@ -40,7 +40,7 @@ class Rollout:
 
 def hidden(environment: Environment, shard: Examples) -> tuple[np.ndarray, np.ndarray]:
     """Return states [n, S] and worlds [n, W] of a shard's rows."""
-    return shard.y["state"].numpy(), shard.y[environment.name].numpy()
+    return shard.y["state"].cpu().numpy(), shard.y[environment.name].cpu().numpy()
 
 
 def rollout(logits: Act, environment: Environment, shard: Examples, count: int, steps: int, seed: int) -> Rollout:
@@ -53,7 +53,7 @@ def rollout(logits: Act, environment: Environment, shard: Examples, count: int, 
     kept: list[list[np.ndarray]] = [[] for _ in range(6)]
     for draw in draws:
         seen = environment.observe(state)
-        bounds = torch.softmax(logits(torch.from_numpy(seen)), -1).cumsum(-1)[:, :-1]
+        bounds = torch.softmax(logits(torch.from_numpy(seen)).cpu(), -1).cumsum(-1)[:, :-1]
         action = (draw >= bounds).sum(-1).numpy()
         state, reward, terminated = environment.step(state, action, world)
         age += 1
@@ -102,7 +102,7 @@ def play(act: Act, environment: Environment, state: np.ndarray, world: np.ndarra
     earned, steps = np.zeros(len(state)), np.zeros(len(state))
     going = np.ones(len(state), dtype=bool)
     for _ in range(environment.horizon):
-        action = act(torch.from_numpy(environment.observe(state))).numpy()
+        action = act(torch.from_numpy(environment.observe(state))).cpu().numpy()
         after, reward, terminated = environment.step(state, action, world)
         state = np.where(going[:, None], after, state)
         earned, steps = earned + reward * going, steps + going
