@@ -72,15 +72,14 @@ class Plan:
 
     def shard(self, index: int) -> tuple[Examples, Examples]:
         """Return (train, held-out) examples of one client on the device."""
-        device, train = self.numerics.device, self.placed["train"]
-        own, held = (torch.from_numpy(rows).to(device) for rows in self.rows(index))
-        return train.take(own), train.take(held)
+        own, held = (self.placed["train"].take(torch.from_numpy(rows)) for rows in self.rows(index))
+        return own, held
 
     @cached_property
     def pool(self) -> Examples:
         """The training examples of all clients together, which only a simulation has; held-out ones stay apart."""
         rows = np.concatenate([self.rows(index)[0] for index in range(self.setting.clients)])
-        return self.placed["train"].take(torch.from_numpy(rows).to(self.numerics.device))
+        return self.placed["train"].take(torch.from_numpy(rows))
 
     def rows(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of one client's (train, held-out) examples; the held-out share is drawn class by class.

@@ -57,8 +57,8 @@ def unseen_classes(
             section 4.2; without it such a class is left out for that owner.
         turned: a training class turned by 90, 180 and 270 degrees makes three more classes, as in Santoro et al. 2016,
             Meta-Learning with Memory-Augmented Neural Networks, section 4.1.
-        distortion: every image of every split is distorted once, like the copies of `distorted` for 1, twice as much for
-            2: pixels then tell less, and what does not change under it has to be learned.
+        distortion: every image of every split is distorted once, like the copies of `distorted` for 1, twice as much
+            for 2: pixels then tell less, and what does not change under it has to be learned.
         limit: rows kept of a hub's set, 0 = all.
     """
     key: list[Any]

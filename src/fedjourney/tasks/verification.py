@@ -57,7 +57,7 @@ class _Verification(Prediction):
         for part in (shard.x, shard.y):
             (name, tensor), *_ = part.items()
             order = torch.from_numpy(permutation(seed_for(seed, "mixed"), tensor.shape[0] * tensor.shape[1]))
-            mixed.append({name: tensor.flatten(0, 1)[order].view(tensor.shape)})
+            mixed.append({name: tensor.flatten(0, 1)[order.to(tensor.device)].view(tensor.shape)})
         return minibatches(mixed[0], mixed[1], self.batch_size, seed)
 
     def evaluate(self, params: Tensors, shard: Examples) -> Tensors:
