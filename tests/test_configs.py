@@ -75,6 +75,7 @@ def test_help_and_list_import_neither_torch_nor_flwr() -> None:
         ("python-topics-lstm", 0.50, 100, 1),
         ("digits-rows-gru", 0.93, 40, 0),
         ("digits-rows-gru", 0.93, 40, 1),
+        ("mnist-rows-gru", 0.93, 20, 0),
         ("shakespeare-lstm-mcmahan", 0.30, 60, 0),
         ("digits-open-es", 0.92, 100, 0),
         ("shakespeare-lstm", 0.3, 30, 0),
