@@ -79,6 +79,12 @@ def test_help_and_list_import_neither_torch_nor_flwr() -> None:
         ("shakespeare-lstm-mcmahan", 0.30, 60, 0),
         ("digits-open-es", 0.92, 100, 0),
         ("shakespeare-lstm", 0.3, 30, 0),
+        ("digits-resnet8", 0.95, 20, 0),
+        ("digits-resnet8", 0.95, 20, 1),
+        ("digits-angle", 10.0, 30, 0),  # degrees
+        ("digits-angle", 10.0, 30, 1),
+        ("omniglot-verification", 0.78, 20, 0),
+        ("omniglot-verification", 0.78, 20, 1),
         ("digits-snes", 0.90, 100, 0),
         ("digits-snes", 0.90, 100, 1),
         ("digits-evofed", 0.95, 60, 0),

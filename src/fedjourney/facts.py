@@ -139,8 +139,9 @@ def _kinds(built: Plan) -> tuple[list[str], np.ndarray]:
     target = next(iter(built.dataset.train.y.values()))
     if target.dim() == 1 and not target.is_floating_point():
         return [str(number) for number in range(built.dataset.classes)], target.numpy()
-    column = built.dataset.columns.get(built.experiment["partition"].get("by", ""))
+    by = built.experiment["partition"].get("by", "")
+    column = built.dataset.columns.get(by)
     if column is None:
         return [], target.numpy()
     values, codes = np.unique(column, return_inverse=True)
-    return [str(value) for value in values], codes
+    return [f"{by} {value}" if column.dtype.kind in "iu" else str(value) for value in values], codes

@@ -31,7 +31,6 @@ def unseen_classes(
     images: Annotated[int, Ge(2)] = 4,
     distorted: bool = False,
     turned: bool = False,
-    distortion: Annotated[float, Ge(0)] = 0.0,
     limit: Annotated[int, Ge(0)] = 0,
 ) -> Dataset:
     """Sheets of images by class, for task `verification`; classes of validation and test are never trained on.
@@ -57,8 +56,6 @@ def unseen_classes(
             section 4.2; without it such a class is left out for that owner.
         turned: a training class turned by 90, 180 and 270 degrees makes three more classes, as in Santoro et al. 2016,
             Meta-Learning with Memory-Augmented Neural Networks, section 4.1.
-        distortion: every image of every split is distorted once, like the copies of `distorted` for 1, twice as much
-            for 2: pixels then tell less, and what does not change under it has to be learned.
         limit: rows kept of a hub's set, 0 = all.
     """
     key: list[Any]
@@ -69,17 +66,13 @@ def unseen_classes(
 
     def decode() -> Dataset:
         pixels, classes, owners = _of_hub(read(), set, target, owner, side) if set else _digits()
-        if distortion:
-            pixels = _distorted(pixels, seed_for(source.seed, "distortion"), distortion)
         return _sheets(
             f"unseen_classes of {set or 'digits'}", pixels, classes, owners, owner, source.seed,
             test_classes, validation_classes, test_owners, groups, images, distorted, turned,
         )  # fmt: skip
 
     options = [set, subset, target, owner, side, test_classes, validation_classes, test_owners, groups, images]
-    return cached(
-        source.cache_dir, ["unseen_classes", key, options, distorted, turned, distortion, limit, source.seed], decode
-    )
+    return cached(source.cache_dir, ["unseen_classes", key, options, distorted, turned, limit, source.seed], decode)
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -212,9 +205,9 @@ def _dealt(stacks: dict[int, list[np.ndarray]], groups: int, seed: int) -> list[
     return sheets
 
 
-def _distorted(images: np.ndarray, seed: int, strength: float = 1.0) -> np.ndarray:
+def _distorted(images: np.ndarray, seed: int) -> np.ndarray:
     """Return copies turned by up to 15 degrees, sheared by 0.2, scaled by 0.8 to 1.2, shifted by 2 of 28 pixels."""
-    drawn = strength * (2 * uniform(seed, 6 * len(images)).reshape(6, -1) - 1)
+    drawn = 2 * uniform(seed, 6 * len(images)).reshape(6, -1) - 1
     sources = rotation(15 * drawn[0])
     stretched = np.zeros_like(sources)
     stretched[:, 0, 0], stretched[:, 1, 1] = 1 / (1 + 0.2 * drawn[1]), 1 / (1 + 0.2 * drawn[2])
