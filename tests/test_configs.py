@@ -1,5 +1,7 @@
 """Every config resolves, runs again from its resolved form, and says what it shows."""
 
+import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +9,14 @@ from pathlib import Path
 import pytest
 
 import fedjourney
-from fedjourney import config
+from fedjourney import config, plugins
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
+EXPECT = re.compile(r"^# expect: (final )?(test accuracy|personal/accuracy) ([\d.]+) ± ([\d.]+) over seeds 0-2$", re.M)
+"""The mean over the last five evaluations (`final`: of the last), then mean and deviation over three seeds."""
+EXPECTED = {path: found for path in CONFIGS if (found := EXPECT.search(path.read_text()))}
+WITHOUT: set[str] = set()  # strategies that no config shows yet
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -19,13 +25,18 @@ def test_it_resolves_to_itself_and_says_what_it_shows(path: Path) -> None:
     assert config.parse(experiment.text()) == experiment
     assert path.read_text().startswith("# ")
     assert experiment["experiment"]["name"] == path.stem
+    assert path.read_text().count("# expect:") == (path in EXPECTED)
+
+
+def test_every_strategy_has_a_config_with_the_number_to_expect() -> None:
+    shown = {fedjourney.load(path)["strategy"]["name"] for path in CONFIGS}
+    assert set(plugins.names("strategy")) - shown == WITHOUT
 
 
 @pytest.mark.parametrize(
     ("name", "parameters"), [("mnist-2nn-fedavg", 199_210), ("mnist-cnn-fedavg", 1_663_370), ("lenet", 44_426)]
 )
 def test_models_have_the_published_size(name: str, parameters: int) -> None:
-    from fedjourney import plugins
     from fedjourney.tasks import Signature
 
     path = ROOT / "configs" / f"{name}.toml"
@@ -71,3 +82,19 @@ def test_a_config_reaches_what_it_says(tmp_path: Path, name: str, target: float,
     rounds = fedjourney.run(experiment, tmp_path / "run").rounds
     reached = next(row["round"] for row in rounds if row["test"].get("accuracy", 0.0) >= target)
     assert reached <= by
+
+
+@pytest.mark.numbers
+@pytest.mark.parametrize("path", EXPECTED, ids=lambda path: path.stem)
+def test_a_config_keeps_to_what_it_expects(tmp_path: Path, path: Path) -> None:
+    final, metric, mean, deviation = EXPECTED[path].groups()
+    numbers = []
+    for seed in range(3):
+        experiment = config.load(path, [f"experiment.seed={seed}"])
+        rounds = [row for row in fedjourney.run(experiment, tmp_path / str(seed)).rounds if row["test"]]
+        told = [
+            row["test"]["accuracy"] if metric == "test accuracy" else row["evaluation"][metric]["mean"]
+            for row in rounds[-1 if final else -5 :]
+        ]
+        numbers.append(statistics.mean(told))
+    assert statistics.mean(numbers) == pytest.approx(float(mean), abs=max(float(deviation), 0.005))
