@@ -1,5 +1,7 @@
 """Every config resolves, runs again from its resolved form, and says what it shows."""
 
+import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -7,13 +9,17 @@ from pathlib import Path
 import pytest
 
 import fedjourney
-from fedjourney import comparison, config
+from fedjourney import comparison, config, plugins
 from fedjourney.metrics import headline, lower_is_better
 
 ROOT = Path(__file__).parents[1]
 EVERY = sorted((ROOT / "configs").glob("*.toml"))
 COMPARISONS = [path for path in EVERY if comparison.is_comparison(path)]
 CONFIGS = [path for path in EVERY if path not in COMPARISONS]
+EXPECT = re.compile(r"^# expect: (final )?(test accuracy|personal/accuracy) ([\d.]+) ± ([\d.]+) over seeds 0-2$", re.M)
+"""The mean over the last five evaluations (`final`: of the last), then mean and deviation over three seeds."""
+EXPECTED = {path: found for path in CONFIGS if (found := EXPECT.search(path.read_text()))}
+WITHOUT: set[str] = set()  # strategies that no config shows yet
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -22,6 +28,12 @@ def test_it_resolves_to_itself_and_says_what_it_shows(path: Path) -> None:
     assert config.parse(experiment.text()) == experiment
     assert path.read_text().startswith("# ")
     assert experiment["experiment"]["name"] == path.stem
+    assert path.read_text().count("# expect:") == (path in EXPECTED)
+
+
+def test_every_strategy_has_a_config_with_the_number_to_expect() -> None:
+    shown = {fedjourney.load(path)["strategy"]["name"] for path in CONFIGS}
+    assert set(plugins.names("strategy")) - shown == WITHOUT
 
 
 @pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
@@ -41,7 +53,6 @@ def test_every_arm_of_a_comparison_resolves_and_it_says_what_it_shows(path: Path
     [("mnist-2nn-fedavg", 199_210), ("mnist-cnn-fedavg", 1_663_370), ("lenet", 44_426), ("evofed_cnn", 11_274)],
 )
 def test_models_have_the_published_size(name: str, parameters: int) -> None:
-    from fedjourney import plugins
     from fedjourney.tasks import Signature
 
     path = ROOT / "configs" / f"{name}.toml"
@@ -110,3 +121,19 @@ def test_a_forecast_is_better_than_what_learns_nothing(tmp_path: Path, name: str
     experiment = config.load(ROOT / "configs" / f"{name}.toml", [f"experiment.seed={seed}"])
     found = fedjourney.run(experiment, tmp_path / "run").rounds[-1]["test"]
     assert found["rmse"] < found[below]
+
+
+@pytest.mark.numbers
+@pytest.mark.parametrize("path", EXPECTED, ids=lambda path: path.stem)
+def test_a_config_keeps_to_what_it_expects(tmp_path: Path, path: Path) -> None:
+    final, metric, mean, deviation = EXPECTED[path].groups()
+    numbers = []
+    for seed in range(3):
+        experiment = config.load(path, [f"experiment.seed={seed}"])
+        rounds = [row for row in fedjourney.run(experiment, tmp_path / str(seed)).rounds if row["test"]]
+        told = [
+            row["test"]["accuracy"] if metric == "test accuracy" else row["evaluation"][metric]["mean"]
+            for row in rounds[-1 if final else -5 :]
+        ]
+        numbers.append(statistics.mean(told))
+    assert statistics.mean(numbers) == pytest.approx(float(mean), abs=max(float(deviation), 0.005))

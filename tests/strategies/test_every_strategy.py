@@ -1,6 +1,5 @@
 """What every strategy must hold, by existing. One that needs options to be tried has them in strategy_options.py."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from fedjourney.errors import ConfigError
 from fedjourney.results import Checkpoint
 
 EVERY = plugins.names("strategy")
+NEED_MORE = {"bulyan", "esgd", "evolved_weights", "krum", "trimmed_mean"}  # than one client a round, by default
 
 
 def federation(name: str, **changed: object) -> Federation:
@@ -38,12 +38,12 @@ def test_it_finds_the_optimum_of_a_quadratic_though_a_fifth_of_the_replies_is_lo
 
 @pytest.mark.parametrize("name", EVERY)
 def test_a_cohort_of_one_runs_or_is_refused_with_the_inequality(name: str) -> None:
-    try:
-        run = federation(name, cohort=1)
-    except ConfigError as error:
-        assert re.search(r"[<>]|floor", str(error))
+    if name in NEED_MORE:
+        with pytest.raises(ConfigError, match=r"[<>]|floor"):
+            federation(name, cohort=1)
         return
-    assert all(torch.isfinite(model).all() for model in run.run(3).models())
+    run = federation(name, cohort=1).run(3)
+    assert all(torch.isfinite(model).all() for model in run.models())
 
 
 @pytest.mark.parametrize("name", EVERY)
