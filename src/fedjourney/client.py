@@ -106,11 +106,13 @@ class ClientSide:
 
     def _reply(self, half: LocalUpdate | Work, client: Client) -> Reply | BaseException:
         """Return what one client's work gave, or raised."""
+        client.tally.forget()
         client = replace(client, shared=self._shared.tensors())
         try:
             with torch_as_found(self._threads):
                 if not isinstance(half, LocalUpdate):
-                    reply = half(client)
+                    with client.tally.watching():
+                        reply = half(client)
                 elif self._lanes.vectorised:
                     (reply,) = self._lanes.train(half, [client])
                 else:
