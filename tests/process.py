@@ -15,5 +15,6 @@ def command(arguments: Sequence[str]) -> list[str]:
 
 
 def environment(options: dict[str, Any]) -> dict[str, Any]:
-    env = os.environ | {"PYTHONPATH": str(HERE)} | options.pop("env", {})
+    path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])  # the code under test, too
+    env = os.environ | {"PYTHONPATH": path} | options.pop("env", {})
     return {"env": env, "cwd": ROOT, **options}

@@ -10,7 +10,7 @@ from flwr.app import RecordDict
 
 import fedjourney
 from fedjourney import config, messages
-from fedjourney.batching import Batch
+from fedjourney.batching import Batch, gradient
 from fedjourney.exchange import Answer
 from fedjourney.tally import Computed, Tally
 
@@ -74,12 +74,22 @@ def test_a_loss_without_gradient_is_a_forward(tmp_path: Path) -> None:
 
 
 def test_a_gradient_counts_three_forwards_and_padding_none() -> None:
-    tally = Tally()
-    gradient = tally.counting(lambda loss, params, batch: ({}, torch.zeros(())))
-    batch = Batch({}, {}, torch.tensor([1.0, 1.0, 0.0]), torch.tensor(0))
-    gradient(lambda params, batch: torch.zeros(()), {}, batch)
-    assert tally.computed == Computed(gradients=2, forwards=0)
-    assert tally.computed.total == 6
+    tally, batch = Tally(), Batch({}, {}, torch.tensor([1.0, 1.0, 0.0]), torch.tensor(0))
+    for _ in range(2):
+        with tally.watching():  # whoever takes it
+            gradient(lambda params, batch: (params["p"] * 2).sum(), {"p": torch.ones(1)}, batch)
+    gradient(lambda params, batch: (params["p"] * 2).sum(), {"p": torch.ones(1)}, batch)
+    assert tally.computed == Computed(gradients=4, forwards=0)
+    assert tally.computed.total == 12
+    tally.forget()
+    assert tally.computed == Computed()
+
+
+def test_lanes_that_fail_are_not_paid_for_twice(tmp_path: Path) -> None:
+    text = SIZES + '[update]\nname = "faulty:raising"\n'
+    alone, _ = counted(text, tmp_path / "alone")
+    lanes, examples = counted(text + "[numerics]\nlanes = 3\n", tmp_path / "lanes")
+    assert alone == lanes == [(examples, 0)] * 2
 
 
 def test_counts_travel_with_answers() -> None:

@@ -1,6 +1,7 @@
 """Batches: fixed shapes, padded and masked, in a seeded order."""
 
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -61,8 +62,14 @@ def minibatches(x: Tensors, y: Tensors, size: int, seed: int, most: int = 0) -> 
             )
 
 
+WATCHED: ContextVar[Callable[[Batch], None] | None] = ContextVar("watched", default=None)
+"""Told of the batch of every gradient taken outside of lanes: whoever takes it, the client pays for it."""
+
+
 def gradient(loss: Loss, params: Tensors, batch: Batch) -> tuple[Tensors, torch.Tensor]:
     """Return (gradients by name, loss []) of one client, by reverse mode outside of any lane."""
+    if (tell := WATCHED.get()) is not None:
+        tell(batch)
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
     value = loss(leaves, batch)
     grads = torch.autograd.grad(value, list(leaves.values()))

@@ -144,13 +144,15 @@ class ClientSide:
 
     def _reply(self, half: LocalUpdate | Work, client: Client) -> Reply | BaseException:
         """Return what one client's work gave, or raised."""
+        client.tally.forget()
         client = replace(client, shared=self._shared.tensors())
         if isinstance(client.task, Metered):
             client.task.spent.update(dict.fromkeys(client.task.spent, 0.0))  # what lanes spent in vain is not charged
         try:
             with self._numerics.applied():
                 if not isinstance(half, LocalUpdate):
-                    reply = half(client)
+                    with client.tally.watching():
+                        reply = half(client)
                 elif self._lanes.vectorised:
                     (reply,) = self._lanes.train(half, [client])
                 else:

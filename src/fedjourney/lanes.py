@@ -98,7 +98,8 @@ class Lanes:
 
         expected = one_by_one(*carry, batch)
         counted = Tally()
-        update.step(Carry(_lane(carry[0], 0), _lane(carry[1], 0)), _lane_of(batch, 0), counted.counting(gradient))
+        with counted.watching():
+            update.step(Carry(_lane(carry[0], 0), _lane(carry[1], 0)), _lane_of(batch, 0), gradient)
         self._gradients[id(update)] = counted.calls
         together: Step = vmap(alone)
         tried: list[tuple[str, Step]] = [("vectorised", together)]

@@ -4,12 +4,14 @@ The counts are part of no digest and of no message's weight: they tell what a re
 """
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 
-from fedjourney.batching import Batch, Gradient, Loss
+from fedjourney.batching import WATCHED, Batch
 from fedjourney.data import Examples
 from fedjourney.tensors import Tensors
 
@@ -36,14 +38,19 @@ class Tally:
     forwards: int = 0
     _masks: list[torch.Tensor] = field(default_factory=list)  # of every gradient, summed at the end
 
-    def counting(self, gradient: Gradient) -> Gradient:
-        """Return the gradient function, counted: once for every call, however many a step makes."""
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Count every gradient that is taken meanwhile, outside of lanes, by whomever."""
+        before = WATCHED.set(lambda batch: self._masks.append(batch.mask))
+        try:
+            yield
+        finally:
+            WATCHED.reset(before)
 
-        def counted(loss: Loss, params: Tensors, batch: Batch) -> tuple[Tensors, torch.Tensor]:
-            self._masks.append(batch.mask)
-            return gradient(loss, params, batch)
-
-        return counted
+    def forget(self) -> None:
+        """Begin again: what was computed in vain (in lanes that failed) is not charged."""
+        self.forwards = 0
+        self._masks.clear()
 
     def step(self, batch: Batch, gradients: int) -> None:
         """Count a step that was computed elsewhere (in lanes), with so many gradients of its batch."""

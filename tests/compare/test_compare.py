@@ -15,6 +15,7 @@ import fedjourney
 from fedjourney.comparison.cells import Cell
 from fedjourney.errors import RunError
 
+SOME = 20  # rounds between two kills
 CLAIM = '\n[[claim]]\nname = "twins"\narms = ["evolution", "sketched"]\ndirection = "equal"\nmargin = 0.9\n'
 
 
@@ -72,11 +73,13 @@ def test_a_killed_comparison_goes_on_to_the_same_numbers(tmp_path: Path, text: s
     reference = fedjourney.compare(file, tmp_path / "reference", workers=0)
     out = tmp_path / "killed"
     arguments = ["compare", file, "--out", out, "--workers", "2", "--quiet"]
-    for _ in range(3):
+    for number in range(3):
         process = subprocess.Popen(command(arguments), **environment({}))
-        before, deadline = _lines(out), time.monotonic() + 60
-        while _lines(out) < before + 25 and process.poll() is None and time.monotonic() < deadline:
+        before, deadline = _lines(out), time.monotonic() + 90
+        while _lines(out) < before + SOME and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)  # some rounds later, in the middle of a run
+        assert process.poll() is None, "it ended before it was killed"
+        assert _lines(out) >= before + SOME, f"kill {number}: it has not got far enough"
         process.send_signal(signal.SIGKILL)
         process.wait()
         _wait_until_free(out)

@@ -70,11 +70,12 @@ class Client:
 
     def train(self, update: LocalUpdate, gradient: Gradient = gradient) -> Reply:
         """Run a local update: `passes` times over the shard, one step a batch."""
-        carry, gradient = update.start(self.shared, self.row, self.state), self.tally.counting(gradient)
-        for number in range(update.passes):
-            seed = seed_for(self.seed, "batches", self.round, self.index, number)
-            for batch in self.task.batches(carry.params, self.shard, seed):
-                carry = update.step(carry, batch, gradient)
+        carry = update.start(self.shared, self.row, self.state)
+        with self.tally.watching():
+            for number in range(update.passes):
+                seed = seed_for(self.seed, "batches", self.round, self.index, number)
+                for batch in self.task.batches(carry.params, self.shard, seed):
+                    carry = update.step(carry, batch, gradient)
         return update.finish(self.shared, carry)
 
 
