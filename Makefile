@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo test check deploy kill browser compile numbers bench
+.PHONY: help demo test check deploy kill browser compile oracles numbers bench
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -39,6 +39,14 @@ compile: $(STAMP) ## local steps through torch.compile
 
 numbers: $(STAMP) ## check every config's number (long; not in CI)
 	$(BIN)/python -m pytest -q -m numbers
+
+ORACLES := $(VENV)/.oracles-installed
+$(ORACLES): $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,ray,evolution,oracles]'
+	@touch $(ORACLES)
+
+oracles: $(ORACLES) ## the quantum simulator against Cirq and PennyLane (installs them)
+	$(BIN)/python -m pytest -q -m oracles
 
 BENCHED := $(VENV)/.bench-installed
 $(BENCHED): $(STAMP)

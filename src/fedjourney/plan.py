@@ -16,6 +16,7 @@ from fedjourney.data import Dataset, Examples, Source
 from fedjourney.errors import ConfigError, DataError
 from fedjourney.numerics import Numerics
 from fedjourney.partitions import Cuts, Shards
+from fedjourney.quantum.layers import with_live_weights
 from fedjourney.seeds import permutation, seed_for
 from fedjourney.storage import cache_dir, data_dir
 from fedjourney.strategies import Rounds, Setting
@@ -156,7 +157,8 @@ def _plan(experiment: Experiment, given: tuple[Dataset, Shards]) -> Plan:
     dtype = getattr(torch, experiment["numerics"]["dtype"])
 
     def make_model(shapes: Signature = signature) -> torch.nn.Module:
-        return _expected("model", experiment, plugins.build("model", experiment["model"], shapes), torch.nn.Module)
+        model = plugins.build("model", experiment["model"], shapes)
+        return with_live_weights(_expected("model", experiment, model, torch.nn.Module))
 
     task = plugins.build("task", experiment["task"], make_model, signature, dtype)
     rounds = _expected("strategy", experiment, _strategy(experiment, setting), Rounds)

@@ -31,7 +31,8 @@ def ising(
     H = -Σ b_i Z_i Z_{i+1} - h Σ X_i on an open chain, h uniform in 0 … 2, the ground state by exact diagonalisation.
     Each state is measured in randomised Pauli bases; the input "shadow" [3, n, n] holds what the shots estimate of
     ⟨P_i P_j⟩ for P = X, Y, Z (and ⟨P_i⟩ on the diagonal). With `bonds = "random"` each b_i is +1 or -1: the phase is
-    the same, but correlations have any sign, so that no fixed average of them tells it.
+    the same, but correlations along the bonds have any sign. The average of ⟨X_i⟩ tells the phase all the same, and a
+    threshold on it is what must stand beside.
 
     Columns "label" and "laboratory", ten windows of the field h, for clients that have seen a part of the diagram.
 

@@ -5,7 +5,7 @@ from math import pi
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from fedjourney.errors import ConfigError
@@ -18,7 +18,6 @@ from fedjourney.quantum.states import (
     bit_signs,
     cnot_order,
     cz_signs,
-    num_qubits,
     ring,
     zero_state,
 )
@@ -36,6 +35,7 @@ def circuit(
     encoding: Literal["amplitude", "angle"] = "amplitude",
     entangler: Entangler = "cnot",
     readout: Literal["z", "zz"] = "zz",
+    spread: Annotated[float, Gt(0)] = pi,
     pool: Annotated[int, Ge(1)] = 1,
     shots: Annotated[int, Ge(0)] = 0,
     gradient: Literal["exact", "parameter_shift"] = "exact",
@@ -52,6 +52,7 @@ def circuit(
             the next n features x turn the qubits by RY(πx), beginning again when all have been uploaded.
         entangler: CNOT, CZ, or a controlled RX with an angle of its own.
         readout: ⟨Z_i⟩ of every qubit; "zz": and ⟨Z_i Z_j⟩ of every pair, from the same shots.
+        spread: angles begin uniform in ± spread; small ones begin near a circuit that does nothing.
         pool: images are averaged over squares of this side first.
         shots: each expectation is estimated from so many runs of the circuit; 0 = exact.
         gradient: of the circuit's angles; "parameter_shift" from shifted runs, each of `shots`, as on a device.
@@ -72,7 +73,9 @@ def circuit(
             f"[model] {more}: expected room for {features} features, got {most} ({encoding} encoding). "
             f"Raise {more}, or pool images."
         )
-    return _Circuit(signature.classes, features, qubits, layers, encoding, entangler, readout, pool, shots, gradient)
+    return _Circuit(
+        signature.classes, features, qubits, layers, encoding, entangler, readout, spread, pool, shots, gradient
+    )
 
 
 class _Circuit(nn.Module):
@@ -85,6 +88,7 @@ class _Circuit(nn.Module):
         encoding: str,
         entangler: Entangler,
         readout: str,
+        spread: float,
         pool: int,
         shots: int,
         gradient: str,
@@ -98,9 +102,9 @@ class _Circuit(nn.Module):
         strings += [list(pair) for pair in combinations(range(qubits), 2)] if readout == "zz" else []
         self.signs = bit_signs(qubits, strings)
         self.order, self.phases = cnot_order(qubits, self.pairs), cz_signs(qubits, self.pairs)
-        self.angles = nn.Parameter(torch.empty(layers, qubits, 3).uniform_(-pi, pi))
+        self.angles = nn.Parameter(torch.empty(layers, qubits, 3).uniform_(-spread, spread))
         if entangler == "controlled_rx":
-            self.couplings = nn.Parameter(torch.empty(layers, len(self.pairs)).uniform_(-pi, pi))
+            self.couplings = nn.Parameter(torch.empty(layers, len(self.pairs)).uniform_(-spread, spread))
         self.head = nn.Linear(len(strings), classes)
 
     def forward(self, x: Tensor, key: Tensor | None = None) -> Tensor:
@@ -113,28 +117,24 @@ class _Circuit(nn.Module):
         if self.entangler == "controlled_rx":
             four = range(len(angles), len(angles) + self.couplings.numel())
             angles = torch.cat([angles, self.couplings.flatten()])
-        uploaded = None
         if self.amplitude:
-            state = amplitudes(x, self.qubits)
+            given = amplitudes(x, self.qubits)
         else:
-            state = zero_state(self.qubits, x, [len(x)])
             padded = nn.functional.pad(x, (0, self.blocks * self.qubits - x.shape[1]))
-            uploaded = ry(pi * padded).unflatten(1, (self.blocks, self.qubits))
-
-        def run(angles: Tensor, state: Tensor) -> Tensor:
-            return distribution(self._evolved(angles, state, uploaded))
-
+            given = ry(pi * padded).unflatten(1, (self.blocks, self.qubits))
         keys = example_keys(x, key) if self.shots else None
-        found = measured(run, angles, state, shots=self.shots, keys=keys, shift=self.shift, four_terms=four)
+        found = measured(self._run, angles, given, shots=self.shots, keys=keys, shift=self.shift, four_terms=four)
         return self.head(found @ self.signs.to(found))
 
-    def _evolved(self, angles: Tensor, state: Tensor, uploaded: Tensor | None) -> Tensor:
+    def _run(self, angles: Tensor, given: Tensor) -> Tensor:
+        """Return the distribution of all bits, from states or from the gates that upload angles."""
+        state = given if self.amplitude else zero_state(self.qubits, given, given.shape[:1])
         single, double = angles[: self.layers * self.qubits * 3], angles[self.layers * self.qubits * 3 :]
         turns = u3(single.view(self.layers, self.qubits, 3))
         couplings = controlled(rx(double)).unflatten(0, (self.layers, -1)) if len(double) else None
         for layer in range(self.layers):
-            if uploaded is not None:
-                state = apply_each(state, uploaded[:, layer % self.blocks])
+            if not self.amplitude:
+                state = apply_each(state, given[:, layer % self.blocks])
             state = apply_each(state, turns[layer])
             if couplings is not None:
                 for place, pair in enumerate(self.pairs):
@@ -143,5 +143,4 @@ class _Circuit(nn.Module):
                 state = state[..., self.order.to(state.device), :]
             else:
                 state = state * self.phases.to(state)
-        assert num_qubits(state) == self.qubits
-        return state
+        return distribution(state)

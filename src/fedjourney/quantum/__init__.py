@@ -7,5 +7,6 @@ be one for all examples or one for each. Real numbers alone mean that every oper
 compiled form.
 
 - `gates`: matrices, `rotation` and its relatives; `states`: apply them, encode data; `measuring`: distributions,
-  expectations, shots, parameter-shift gradients; `spins`: ground states of chains; `shadows`: randomised measurements.
+  expectations, shots, parameter-shift gradients; `spins`: ground states of chains; `shadows`: randomised measurements;
+  `layers`: PennyLane's.
 """

@@ -11,7 +11,7 @@ from fedjourney.quantum.states import apply, num_qubits
 from fedjourney.seeds import uniform
 
 Run: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(angles [..., K], state [..., 2^n, 2]) -> distribution of outcomes [..., O]."""
+"""(angles [K], state [B, 2^n, 2], or what it is made of [B, …]) -> distribution of outcomes [B, O]."""
 
 TWO_TERMS = ((pi / 2, 0.5), (-pi / 2, -0.5))
 FOUR_TERMS = (
@@ -94,7 +94,8 @@ def measured(
         run: the circuit. Every angle must be used once: where one parameter turns several gates, `angles` holds it
             several times, and its gradient is the sum over occurrences, as it must be.
         angles: [K], in radians.
-        state: [B, 2^n, 2], what the circuit begins with.
+        state: [B, 2^n, 2] that the circuit begins with, or whatever else of the examples [B, …] `run` makes it from;
+            with `shift` in lanes, `run` must not close over tensors.
         shots: draws from the distribution, 0 = exact.
         keys: [B] int64, needed for shots.
         shift: gradients of `angles` from shifted runs, as a device would measure them (with as many shots each);

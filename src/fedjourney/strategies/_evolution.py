@@ -34,7 +34,7 @@ def unflatten(flat: torch.Tensor, like: Tensors) -> Tensors:
     found, start = {}, 0
     for name, tensor in like.items():
         part = flat[..., start : start + tensor.numel()]
-        found[name] = part.reshape(*flat.shape[:-1], *tensor.shape).clone()
+        found[name] = part.reshape((*flat.shape[:-1], *tensor.shape)).clone()
         start += tensor.numel()
     return found
 
