@@ -6,7 +6,8 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
 from fedjourney.data import Dataset, Source
-from fedjourney.data._common import cached, labelled
+from fedjourney.data._cache import cached
+from fedjourney.data._common import labelled
 from fedjourney.quantum.spins import as_state, ground_state, ising_chain
 
 FERROMAGNETIC, PARAMAGNETIC, ANTIPHASE = 0, 1, 2

@@ -7,7 +7,8 @@ import torch
 from annotated_types import Ge, Le, Lt
 
 from fedjourney.data import Dataset, Source
-from fedjourney.data._common import cached, labelled
+from fedjourney.data._cache import cached
+from fedjourney.data._common import labelled
 from fedjourney.quantum.shadows import correlators, randomised
 from fedjourney.quantum.spins import ground_state, ising_chain, numbers
 from fedjourney.seeds import seed_for

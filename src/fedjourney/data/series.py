@@ -10,7 +10,8 @@ import numpy as np
 from annotated_types import Ge, Lt
 
 from fedjourney.data import Dataset, Source
-from fedjourney.data._common import SPLITS, examples_of, fingerprint_of
+from fedjourney.data._cache import SPLITS
+from fedjourney.data._common import examples_of, fingerprint_of
 from fedjourney.errors import DataError
 
 Set: TypeAlias = Literal["elnino", "co2", "elec_equip", "sunspots", "nile", "macrodata", "fertility"]
