@@ -66,13 +66,14 @@ def read(paths: list[Path]) -> Any:
     tables: list[Any] = []
     for path in paths:
         try:
+            names = parquet.read_schema(path).names
+            twice = [name for number, name in enumerate(names) if name in names[:number]]
+            if twice:
+                raise DataError(f'{path}: expected columns of different names, got "{twice[0]}" twice. Rename one.')
             tables.append(parquet.read_table(path))
         except (OSError, pyarrow.ArrowException) as error:
             raise DataError(f"{path}: expected a parquet file, cannot be read ({error}).") from None
         first, other = tables[0].schema, tables[-1].schema
-        twice = [name for number, name in enumerate(other.names) if name in other.names[:number]]
-        if twice:
-            raise DataError(f'{path}: expected columns of different names, got "{twice[0]}" twice. Rename one.')
         if other.names != first.names:
             raise DataError(
                 f"{path}: expected the columns of {paths[0].name}, {', '.join(first.names)}, "

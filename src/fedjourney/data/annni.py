@@ -19,8 +19,8 @@ def annni(
     /,
     *,
     qubits: Annotated[int, Ge(4), Le(12)] = 8,
-    per_axis: Annotated[int, Ge(4)] = 60,
-    grid: Annotated[int, Ge(2)] = 14,
+    per_axis: Annotated[int, Ge(4), Le(1_000)] = 60,
+    grid: Annotated[int, Ge(2), Le(1_000)] = 14,
     smallest_field: Annotated[float, Gt(0)] = 0.02,
     validation: Annotated[float, Ge(0), Lt(1)] = 0.2,
 ) -> Dataset:
