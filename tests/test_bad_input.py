@@ -41,6 +41,11 @@ MISTAKES = [
     ('name = "serial"', 'name = "local"\nworkers = -1', ["[engine] workers", "got -1"]),
     ("[engine]", '[update]\nname = "sgd"\nlearning_rate = -0.1\n[engine]', ["[update] learning_rate", "got -0.1"]),
     ("[engine]", '[task]\nname = "classification"\nbatch_size = 0\n[engine]', ["[task] batch_size", "got 0"]),
+    (
+        "[engine]",
+        '[task]\nname = "classification"\nbatch_size = 9223372036854775808\n[engine]',
+        ["[task] batch_size", "less than or equal to 1000000"],
+    ),
     ("[engine]", '[task]\nname = "next_character"\n[engine]', ["[task] next_character", "classification"]),
     ("[engine]", '[strategy]\nname = "open_es"\npopulation = 7\n[engine]', ["[strategy] population", "multiple of 2"]),
     (
@@ -87,6 +92,8 @@ def test_mistakes_on_the_command_line(small: str, tmp_path: Path, capsys: pytest
         (["run", file, "--engine", "lokal"], ['Did you mean "local"?']),
         (["run", file, "--seed", "-1"], ["[experiment] seed", "got -1"]),
         (["run", file, "--data-dir", tmp_path / "none"], ["--data-dir", "found none"]),
+        (["run", file, "--data-dir", ""], ["--data-dir", "got an empty text"]),
+        (["compare", file, "--data-dir", tmp_path / "none"], ["--data-dir", "found none"]),
         (["run", file, "--out", tmp_path / "used"], ["one in use", "fedjourney resume"]),
         (["resume", tmp_path / "none"], ["expected a run folder"]),
         (["report", tmp_path / "none"], ["none"]),

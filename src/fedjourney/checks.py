@@ -7,12 +7,10 @@ import numpy as np
 import torch
 
 from fedjourney.config import Experiment
-from fedjourney.data import Dataset, Examples
+from fedjourney.data import MOST_CLASSES, Dataset, Examples
 from fedjourney.errors import ConfigError, DataError, FedjourneyError
 from fedjourney.partitions import Cuts
 from fedjourney.tasks import Task
-
-MOST_CLASSES = 100_000
 
 
 def check_data(dataset: Dataset) -> None:
@@ -59,6 +57,17 @@ def check_data(dataset: Dataset) -> None:
                     f"{dataset.name}, {split}: expected {name} in 0 … {dataset.classes - 1}, "
                     f"got {int(tensor.min())} … {int(tensor.max())}."
                 )
+
+
+def check_column(partition: dict[str, Any], dataset: Dataset) -> None:
+    """Refuse to deal by a column that is there but cannot be used.
+
+    Raises:
+        ConfigError: says why not.
+    """
+    by = partition.get("by")
+    if isinstance(by, str) and by not in dataset.columns and by in dataset.refused:
+        raise ConfigError(f'[partition] by: column "{by}" of {dataset.name} cannot be used: {dataset.refused[by]}')
 
 
 def check_shards(name: str, shards: Any, count: int) -> None:

@@ -22,6 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status: 0 well, 1 nothing was learned, 2 a user's mistake, 130 interrupted."""
     parsed = _parser().parse_args(arguments)
     try:
+        if getattr(parsed, "data_dir", None) is not None:
+            from fedjourney import storage
+
+            storage.root("--data-dir", parsed.data_dir)
         return int(parsed.function(parsed) or 0)
     except FedjourneyError as error:
         print(f"fedjourney: {error}", file=sys.stderr)

@@ -138,6 +138,7 @@ def held(experiment: Experiment, data_root: Path | None) -> tuple[Dataset, Shard
     source = Source(data_root or data_dir(), cache_dir(), seed_for(seed, "data"), experiment.base_dir)
     dataset = _expected("data", experiment, plugins.build("data", experiment["data"], source), Dataset)
     checks.check_data(dataset)
+    checks.check_column(experiment["partition"], dataset)
     count = len(dataset.train)
     shards = plugins.build("partition", experiment["partition"], dataset.columns, count, seed_for(seed, "partition"))
     checks.check_shards(experiment["partition"]["name"], shards, count)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from fedjourney.errors import RunError
 from fedjourney.tensors import Tensors
 
 
@@ -18,9 +19,27 @@ def cache_dir() -> Path:
 
 
 def data_dir() -> Path | None:
-    """Return the root of data sets named by FEDJOURNEY_DATA, or None."""
+    """Return the root of data sets named by FEDJOURNEY_DATA, or None where it is not set, or empty.
+
+    Raises:
+        RunError: what it names is no folder.
+    """
     named = os.environ.get("FEDJOURNEY_DATA")
-    return Path(named) if named else None
+    return root("FEDJOURNEY_DATA", named) if named else None
+
+
+def root(where: str, named: str) -> Path:
+    """Return the folder that somebody named, in `where`, as root of data sets.
+
+    Raises:
+        RunError: it is none.
+    """
+    if not named:  # Path("") would be the current folder
+        raise RunError(f"{where}: expected a folder, got an empty text. Name one, or leave it out.")
+    if not Path(named).is_dir():
+        found = "a file" if Path(named).exists() else "none"
+        raise RunError(f"{where} {named}: expected a folder, found {found}. Name one, or leave it out.")
+    return Path(named)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -1,12 +1,14 @@
 """What every plug-in must hold, by existing."""
 
 import ast
+import typing
 from pathlib import Path
 
 import pytest
 
 import fedjourney
 from fedjourney import plugins
+from fedjourney.errors import ConfigError
 
 PACKAGE = Path(fedjourney.__file__).parent
 EVERY = [(kind, name) for kind in plugins.KINDS for name in plugins.names(kind)]
@@ -55,3 +57,17 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
     return found
+
+
+def has_integers(annotation: object) -> bool:
+    return annotation is int or any(has_integers(part) for part in typing.get_args(annotation))
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, name in EVERY if kind != "engine"])
+def test_its_whole_numbers_have_an_upper_bound(kind: str, name: str) -> None:
+    # without one, 2**63 ends in the wording of whatever cannot take it, or never
+    for key, option in plugins._options(plugins.load(kind, name)).items():
+        if has_integers(option.annotation):
+            value = [2**63] if typing.get_origin(option.annotation) is list else 2**63
+            with pytest.raises(ConfigError, match="less than or equal to"):
+                plugins.check_fields({key: (option.annotation, option.default)}, {key: value}, f"[{kind}]")

@@ -4,7 +4,7 @@ Train, validation and test are split here, before anything is partitioned; strat
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from fedjourney.tensors import Tensors
 
 BYTES = "".join(map(chr, range(256))) + "\ue000\ue001"
 """The vocabulary of text as UTF-8 bytes, with markers where a text begins and ends: 258 codes."""
+MOST_CLASSES = 100_000
+"""Labels from there on are taken for a mistake: a model would get that many outputs."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Dataset:
         classes: number of classes, characters of the vocabulary, or numbers to be forecast; 0: targets are numbers.
         fingerprint: sha256 over everything that shaped the examples.
         vocabulary: the characters, in the order of their codes, for text.
+        refused: for each column that is there and that no partition may use, why not, as ends a sentence.
     """
 
     name: str
@@ -79,6 +82,7 @@ class Dataset:
     classes: int
     fingerprint: str
     vocabulary: str = ""
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 def written(codes: Iterable[int], vocabulary: str) -> str:

@@ -1,24 +1,45 @@
-"""What data plug-ins share: splits, the cache of decoded tensors, text as windows of characters."""
+"""What data plug-ins share: labels that can be learned, splits, text as windows of characters."""
 
 import hashlib
-import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 
-from fedjourney.data import BYTES, Dataset, Examples
+from fedjourney.data import BYTES, MOST_CLASSES, Dataset, Examples
+from fedjourney.data._cache import SPLITS
 from fedjourney.errors import DataError
 from fedjourney.seeds import permutation, seed_for
 
-CODE = 1  # part of every cache key: raise it when decoding changes
 Characters: TypeAlias = Literal["found", "bytes"]
-SPLITS = ("train", "validation", "test")
+SequenceLength: TypeAlias = Annotated[int, Ge(1), Le(1_000_000)]
+
+
+def whole_labels(values: np.ndarray, where: str, row: Callable[[int], str] = "row {}".format) -> np.ndarray:
+    """Return labels [n] as int64.
+
+    Args:
+        values: of any type of number.
+        where: table, file and column, as the message begins.
+        row: what to call row i.
+
+    Raises:
+        DataError: the first that is no class, where it stands, and its true value (not what int64 would make of it).
+    """
+    with np.errstate(invalid="ignore"):  # a signalling NaN is refused in words, as any other
+        bad = ~((values >= 0) & (values < MOST_CLASSES))
+        if values.dtype.kind == "f":
+            bad |= values != np.floor(values)
+    if bad.any():
+        first = int(np.argmax(bad))
+        got = values[first].item()
+        raise DataError(
+            f"{where}, {row(first)}: expected as label a whole number from 0 to {MOST_CLASSES - 1} "
+            f"(0, 1, 2, …: classes), got {got}. Remove or relabel such rows ({int(bad.sum())} of {len(values)})."
+        )
+    return values.astype(np.int64)
 
 
 def stratified(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
@@ -148,81 +169,3 @@ def fingerprint_of(parts: tuple[Examples, ...]) -> str:
             state.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
             state.update(array.data)
     return state.hexdigest()
-
-
-def file_key(path: Path) -> list[Any]:
-    """Return what tells one state of a file from another."""
-    status = path.stat()
-    return [str(path.resolve()), status.st_size, status.st_mtime_ns]
-
-
-def cached(folder: Path, key: list[Any], decode: Callable[[], Dataset]) -> Dataset:
-    """Return the decoded set from the cache, mapped so that processes share its pages, or decode and keep it.
-
-    A damaged or unwritable cache costs time, never the run.
-    """
-    place = folder / hashlib.sha256(json.dumps([CODE, *key], default=str).encode()).hexdigest()[:32]
-    try:
-        return _read(place)
-    except (OSError, ValueError, KeyError):
-        dataset = decode()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
-        try:
-            _write(temporary, dataset)
-            if place.exists():
-                shutil.rmtree(place, ignore_errors=True)
-            os.replace(temporary, place)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError:
-        pass  # no room or no right to keep it: decoded again next time
-    return dataset
-
-
-def _write(folder: Path, dataset: Dataset) -> None:
-    for split in SPLITS:
-        part: Examples = getattr(dataset, split)
-        for group in ("x", "y"):
-            for name, tensor in getattr(part, group).items():
-                np.save(folder / f"{split}.{group}.{name}.npy", tensor.numpy())
-    for name, column in dataset.columns.items():
-        np.save(folder / f"columns.{name}.npy", column)
-    first = dataset.train
-    facts = {
-        "name": dataset.name,
-        "classes": dataset.classes,
-        "fingerprint": dataset.fingerprint,
-        "vocabulary": dataset.vocabulary,
-        "x": list(first.x),
-        "y": list(first.y),
-        "columns": list(dataset.columns),
-    }
-    (folder / "facts.json").write_text(json.dumps(facts))
-
-
-def _read(folder: Path) -> Dataset:
-    facts = json.loads((folder / "facts.json").read_text())
-
-    def tensor(name: str) -> torch.Tensor:
-        return torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c"))
-
-    parts = [
-        Examples(
-            {name: tensor(f"{split}.x.{name}") for name in facts["x"]},
-            {name: tensor(f"{split}.y.{name}") for name in facts["y"]},
-        )
-        for split in SPLITS
-    ]
-    columns = {name: np.load(folder / f"columns.{name}.npy") for name in facts["columns"]}
-    return Dataset(
-        facts["name"],
-        parts[0],
-        parts[1],
-        parts[2],
-        columns,
-        facts["classes"],
-        facts["fingerprint"],
-        facts["vocabulary"],
-    )

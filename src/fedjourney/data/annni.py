@@ -6,7 +6,8 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
 from fedjourney.data import Dataset, Source
-from fedjourney.data._common import cached, labelled
+from fedjourney.data._cache import cached
+from fedjourney.data._common import labelled
 from fedjourney.quantum.spins import as_state, ground_state, ising_chain
 
 FERROMAGNETIC, PARAMAGNETIC, ANTIPHASE = 0, 1, 2
@@ -18,8 +19,8 @@ def annni(
     /,
     *,
     qubits: Annotated[int, Ge(4), Le(12)] = 8,
-    per_axis: Annotated[int, Ge(4)] = 60,
-    grid: Annotated[int, Ge(2)] = 14,
+    per_axis: Annotated[int, Ge(4), Le(1_000)] = 60,
+    grid: Annotated[int, Ge(2), Le(1_000)] = 14,
     smallest_field: Annotated[float, Gt(0)] = 0.02,
     validation: Annotated[float, Ge(0), Lt(1)] = 0.2,
 ) -> Dataset:

@@ -1,6 +1,6 @@
 """A person's own arrays or table."""
 
-import csv
+import dataclasses
 import os
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +9,10 @@ import numpy as np
 from annotated_types import Ge, Lt
 
 from fedjourney.data import Dataset, Source
-from fedjourney.data._common import labelled
-from fedjourney.errors import DataError, nearest
+from fedjourney.data._cache import cached, file_key
+from fedjourney.data._common import labelled, whole_labels
+from fedjourney.data._tables import Table, from_csv, from_npz
+from fedjourney.errors import DataError
 
 
 def arrays(
@@ -20,16 +22,19 @@ def arrays(
     path: str,
     input: str = "x",
     target: str = "",
+    columns: list[str] = [],  # noqa: B006  (copied by pydantic, never changed)
     validation: Annotated[float, Ge(0), Lt(1)] = 0.1,
     test: Annotated[float, Ge(0), Lt(1)] = 0.2,
 ) -> Dataset:
     """Your own `.npz` (arrays x and y) or `.csv` (a header; all columns but the target are features).
 
     Args:
-        source: base of a relative path, seed of the splits.
+        source: base of a relative path, cache, seed of the splits.
         path: the file.
         input: name of the inputs in an .npz: [n, features], [n, height, width] or [n, channels, height, width].
         target: name of the labels; default "y" in an .npz, "label" in a .csv.
+        columns: further columns that a partition may deal by (`by`), no features: of a .csv any, compared as text; of
+            an .npz arrays [n] of whole numbers, true and false, or text.
         validation: share of what is not test.
         test: share of all examples.
     """
@@ -37,76 +42,63 @@ def arrays(
     file = file if file.is_absolute() else source.base_dir / file
     where = f"[data] path {file}"
     if not file.is_file():
-        raise DataError(f"{where}: expected a file, found none.")
-    if file.suffix == ".npz":
-        x, y = _npz(file, where, input, target or "y")
-    elif file.suffix == ".csv":
-        x, y = _csv(file, where, target or "label")
-    else:
+        raise DataError(f"{where}: expected a file, found {'a folder' if file.is_dir() else 'none'}.")
+    suffix = file.suffix.lower()
+    if suffix not in (".npz", ".csv"):
         raise DataError(f'{where}: expected a file ending in .npz or .csv, got "{file.suffix}".')
-    _check(where, x, y)
-    if x.ndim == 2:
-        inputs = {"features": x.astype(np.float32)}
-    elif x.ndim in (3, 4):
-        inputs = {"image": (x[:, None] if x.ndim == 3 else x).astype(np.float32)}
-    else:
-        raise DataError(f"{where}: expected inputs [n, …] of 2 to 4 dimensions, got shape {list(x.shape)}.")
-    return labelled(file.name, inputs, y.astype(np.int64), {}, source.seed, validation, test)
+    target = target or ("y" if suffix == ".npz" else "label")
+    taken = [target, *([input] if suffix == ".npz" else [])]
+    twice = [name for number, name in enumerate(columns) if name in (*taken, *columns[:number])]
+    if twice:
+        raise DataError(f'[data] columns: expected names of further columns, each once, got "{twice[0]}".')
+
+    def decode() -> Dataset:
+        table = (
+            from_npz(file, where, input, target, columns)
+            if suffix == ".npz"
+            else from_csv(file, where, target, columns)
+        )
+        x, y = _inputs(table, where), _labels(table, where, target)
+        found = labelled(file.name, x, y, table.columns, source.seed, validation, test)
+        features = dict.fromkeys(table.features, "it is a feature. Name it in [data] columns, then it is none.")
+        return dataclasses.replace(found, refused=features)
+
+    key = ["arrays", file_key(file), input, target, columns, validation, test, source.seed]
+    return cached(source.cache_dir, key, decode)
 
 
-def _npz(file: Path, where: str, input: str, target: str) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        with np.load(file, allow_pickle=False) as found:
-            for name in (input, target):
-                if name not in found:
-                    there = ", ".join(found.files)
-                    raise DataError(f'{where}: no array "{name}". There are: {there}.{nearest(name, found.files)}')
-            return found[input], found[target]
-    except DataError:
-        raise
-    except Exception as error:  # zipfile, EOF, pickle refusals: whatever a broken file can raise
-        raise DataError(f"{where}: expected an .npz of plain arrays, cannot be read ({error}).") from None
-
-
-def _csv(file: Path, where: str, target: str) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            rows = [row for row in csv.reader(stream) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{where}: expected a table as text, cannot be read ({error}).") from None
-    if len(rows) < 2:
-        raise DataError(f"{where}: expected a header and rows, got {len(rows)} lines.")
-    header, body = rows[0], rows[1:]
-    if target not in header:
-        raise DataError(f'{where}: no column "{target}". There are: {", ".join(header)}.{nearest(target, header)}')
-    values = np.empty((len(body), len(header)))
-    for number, row in enumerate(body, start=2):
-        if len(row) != len(header):
-            raise DataError(f"{where} line {number}: expected {len(header)} values, got {len(row)}.")
-        for column, text in enumerate(row):
-            try:
-                values[number - 2, column] = float(text)
-            except ValueError:
-                raise DataError(
-                    f'{where} line {number}, column "{header[column]}": expected a number, got "{text}".'
-                ) from None
-    place = header.index(target)
-    return np.delete(values, place, axis=1), values[:, place]
-
-
-def _check(where: str, x: np.ndarray, y: np.ndarray) -> None:
-    for name, array in (("inputs", x), ("labels", y)):
-        if array.dtype.kind not in "biuf":
-            raise DataError(f"{where}: expected {name} of numbers, got {array.dtype}.")
-    if y.ndim != 1 or x.ndim == 0 or len(x) != len(y):
+def _labels(table: Table, where: str, target: str) -> np.ndarray:
+    x, y = table.x, table.y
+    if y.dtype.kind not in "biuf":
+        raise DataError(f'{where}, column "{target}": expected labels of numbers, got {y.dtype}.')
+    if y.ndim != 1 or len(x) != len(y):
         raise DataError(
             f"{where}: expected one label per input, got inputs {list(x.shape)} and labels {list(y.shape)}."
         )
+    return whole_labels(y, f'{where}, column "{target}"', table.row)
+
+
+def _inputs(table: Table, where: str) -> dict[str, np.ndarray]:
+    x = table.x
+    if x.dtype.kind not in "biuf":
+        raise DataError(f"{where}: expected inputs of numbers, got {x.dtype}.")
+    if x.ndim not in (2, 3, 4):
+        raise DataError(f"{where}: expected inputs [n, …] of 2 to 4 dimensions, got shape {list(x.shape)}.")
     if x.size == 0:
         raise DataError(f"{where}: expected inputs of at least one number, got shape {list(x.shape)}.")
-    bad = ~np.isfinite(x.reshape(len(x), -1)).all(axis=1) if len(x) else np.zeros(0, dtype=bool)
-    if bad.any():
-        raise DataError(f"{where}: expected finite inputs, got NaN or infinity in row {int(np.argmax(bad))}.")
-    odd = ~np.isfinite(y) | (y != np.floor(y))
-    if odd.any():
-        raise DataError(f"{where}: expected whole numbers as label (0, 1, 2, …), got {y[odd][0]}.")
+    with np.errstate(invalid="ignore"):
+        fits = np.abs(x) <= np.finfo(np.float32).max if x.dtype.kind == "f" else np.ones(x.shape, dtype=bool)
+    if not fits.all():
+        place = np.argwhere(~fits)[0]
+        column = f', column "{table.features[place[1]]}"' if table.features else ""
+        raise DataError(
+            f"{where}{column}, {table.row(int(place[0]))}: expected finite numbers of 32 bits (up to 3.4e38), "
+            f"got {_said(float(x[tuple(place)]))}."
+        )
+    if x.ndim == 2:
+        return {"features": x.astype(np.float32)}
+    return {"image": (x[:, None] if x.ndim == 3 else x).astype(np.float32)}
+
+
+def _said(number: float) -> str:
+    return "NaN" if np.isnan(number) else "infinity" if np.isinf(number) else repr(number)

@@ -20,7 +20,7 @@ def cluster_states(
     /,
     *,
     qubits: Annotated[int, Ge(3), Le(12)] = 8,
-    states_per_qubit: Annotated[int, Ge(2)] = 40,
+    states_per_qubit: Annotated[int, Ge(2), Le(10_000)] = 40,
     validation: Annotated[float, Ge(0), Lt(1)] = 0.2,
     test: Annotated[float, Ge(0), Lt(1)] = 0.3,
 ) -> Dataset:

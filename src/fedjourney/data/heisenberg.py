@@ -8,7 +8,8 @@ import torch
 from annotated_types import Ge, Le, Lt
 
 from fedjourney.data import Dataset, Examples, Source
-from fedjourney.data._common import cached, file_key, fingerprint_of
+from fedjourney.data._cache import cached, file_key
+from fedjourney.data._common import fingerprint_of
 from fedjourney.errors import DataError
 from fedjourney.quantum.shadows import agreements
 from fedjourney.seeds import permutation, seed_for

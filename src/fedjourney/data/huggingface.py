@@ -1,13 +1,16 @@
 """Data sets by their hub name, from a local root or from the hub."""
 
+import dataclasses
 from typing import Annotated, Any
 
-import numpy as np
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Le, Lt
 
 from fedjourney.data import Dataset, Source
-from fedjourney.data._common import Characters, cached, labelled, texts
-from fedjourney.data._hub import column_named, images, input_column, tables_of, whole_numbers
+from fedjourney.data._cache import cached
+from fedjourney.data._common import Characters, SequenceLength, labelled, texts
+from fedjourney.data._hub import column_named, full_column, input_column, tables_of, whole_numbers
+from fedjourney.data._images import pixels
+from fedjourney.data._parquet import dealt_by
 from fedjourney.errors import DataError
 
 
@@ -22,11 +25,11 @@ def huggingface(
     owner: str = "",
     validation: Annotated[float, Ge(0), Lt(1)] = 0.1,
     test: Annotated[float, Ge(0), Lt(1)] = 0.1,
-    limit: Annotated[int, Ge(0)] = 0,
-    mean: float = 0.0,
-    deviation: Annotated[float, Gt(0)] = 1.0,
-    resize: Annotated[int, Ge(0)] = 0,
-    sequence_length: Annotated[int, Ge(1)] = 80,
+    limit: Annotated[int, Ge(0), Le(1_000_000_000)] = 0,
+    mean: Annotated[float, Ge(-1e6), Le(1e6)] = 0.0,
+    deviation: Annotated[float, Ge(1e-6), Le(1e6)] = 1.0,
+    resize: Annotated[int, Ge(0), Le(4096)] = 0,
+    sequence_length: SequenceLength = 80,
     characters: Characters = "found",
 ) -> Dataset:
     """Any image or text set by its hub name ("ylecun/mnist"), or a local folder in the hub's layout.
@@ -60,29 +63,26 @@ def huggingface(
         column = input_column(train, input, set)
         if _is_text(train, column):
             whose = column_named(train, owner or _other_text(train, column, set), set, "owner")
+            owners, parts = full_column(train, whose, set, "owner"), full_column(train, column, set, "input")
             together: dict[str, list[str]] = {}
-            for one, text in zip(train[whose].to_pylist(), train[column].to_pylist(), strict=True):
+            for one, text in zip(owners.to_pylist(), parts.to_pylist(), strict=True):
                 together.setdefault(str(one), []).append(str(text))
             joined = {one: "\n".join(parts) for one, parts in together.items()}
-            return texts(set, joined, whose, sequence_length, validation, test, characters)
+            made = texts(set, joined, whose, sequence_length, validation, test, characters)
+            why = f'texts are dealt by their owner, which [data] owner names, now "{whose}".'
+            others = {name: why for name in train.column_names if name != whose}
+            return dataclasses.replace(made, refused=others)
         label = column_named(train, target or "label", set, "target")
-        x, y = images(train[column], mean, deviation, set, resize), whole_numbers(train, label, set)
-        extra = {
-            name: np.array(train[name].to_pylist())
-            for name in train.column_names
-            if name not in (column, label)
-            and train[name].null_count == 0
-            and str(train.schema.field(name).type) in ("string", "int64", "int32")
-        }
+        x, y = pixels(train[column], mean, deviation, set, resize), whole_numbers(train, label, set)
+        extra, refused = dealt_by(train.drop_columns([label]), {column: "the input"})
         own: Any = test
         if "test" in found:
             for wanted, option in ((column, "input"), (label, "target")):
                 column_named(found["test"], wanted, f"{set}, test", option)
-            own = (
-                {"image": images(found["test"][column], mean, deviation, set, resize)},
-                whole_numbers(found["test"], label, set),
-            )
-        return labelled(set, {"image": x}, y, extra, source.seed, validation, own)
+            tested = pixels(found["test"][column], mean, deviation, f"{set}, test", resize)
+            own = ({"image": tested}, whole_numbers(found["test"], label, f"{set}, test"))
+        made = labelled(set, {"image": x}, y, extra, source.seed, validation, own)
+        return dataclasses.replace(made, refused=refused)
 
     return cached(source.cache_dir, [*key, options, source.seed], decode)
 

@@ -7,7 +7,8 @@ import torch
 from annotated_types import Ge, Le, Lt
 
 from fedjourney.data import Dataset, Source
-from fedjourney.data._common import cached, labelled
+from fedjourney.data._cache import cached
+from fedjourney.data._common import labelled
 from fedjourney.quantum.shadows import correlators, randomised
 from fedjourney.quantum.spins import ground_state, ising_chain, numbers
 from fedjourney.seeds import seed_for
@@ -20,8 +21,8 @@ def ising(
     /,
     *,
     qubits: Annotated[int, Ge(3), Le(12)] = 8,
-    chains: Annotated[int, Ge(10)] = 600,
-    shots: Annotated[int, Ge(1)] = 100,
+    chains: Annotated[int, Ge(10), Le(100_000)] = 600,
+    shots: Annotated[int, Ge(1), Le(100_000)] = 100,
     bonds: Literal["equal", "random"] = "random",
     validation: Annotated[float, Ge(0), Lt(1)] = 0.2,
     test: Annotated[float, Ge(0), Lt(1)] = 0.3,

@@ -8,8 +8,10 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from fedjourney.data import Dataset, Examples, Source
 from fedjourney.data._affine import inscribed, rotation, uniform, warped
-from fedjourney.data._common import cached, fingerprint_of, labelled
-from fedjourney.data._hub import column_named, images, input_column, tables_of, whole_numbers
+from fedjourney.data._cache import cached
+from fedjourney.data._common import fingerprint_of, labelled
+from fedjourney.data._hub import column_named, input_column, tables_of, whole_numbers
+from fedjourney.data._images import pixels
 from fedjourney.seeds import seed_for
 
 
@@ -58,7 +60,7 @@ def rotated_digits(
         tables = read()
         column = input_column(tables["train"], "", set)
         parts = {
-            split: ({"image": images(table[column], 0.0, 1.0, set)},
+            split: ({"image": pixels(table[column], 0.0, 1.0, set)},
                     whole_numbers(table, column_named(table, "label", set, "target"), set))
             for split, table in tables.items()
         }  # fmt: skip

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
 
 from fedjourney.data import Dataset, Source
-from fedjourney.data._common import SPLITS, examples_of, fingerprint_of
+from fedjourney.data._cache import SPLITS
+from fedjourney.data._common import examples_of, fingerprint_of
 from fedjourney.errors import DataError
 
 Set: TypeAlias = Literal["elnino", "co2", "elec_equip", "sunspots", "nile", "macrodata", "fertility"]
@@ -25,8 +26,8 @@ def series(
     /,
     *,
     sets: list[Set],
-    window: Annotated[int, Ge(2)] = 24,
-    horizon: Annotated[int, Ge(1)] = 12,
+    window: Annotated[int, Ge(2), Le(10_000)] = 24,
+    horizon: Annotated[int, Ge(1), Le(10_000)] = 12,
     validation: Annotated[float, Ge(0), Lt(0.5)] = 0.15,
     test: Annotated[float, Ge(0), Lt(0.5)] = 0.15,
     unit: Annotated[float, Ge(0)] = 0.0,

@@ -9,7 +9,8 @@ from annotated_types import Ge
 
 from fedjourney.data import Dataset, Examples, Source
 from fedjourney.data._affine import rotation, uniform, warped
-from fedjourney.data._common import cached, fingerprint_of
+from fedjourney.data._cache import cached
+from fedjourney.data._common import fingerprint_of
 from fedjourney.data._hub import column_named, input_column, tables_of
 from fedjourney.errors import DataError
 from fedjourney.seeds import permutation, seed_for

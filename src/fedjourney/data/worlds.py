@@ -18,11 +18,11 @@ def worlds(
     /,
     *,
     environment: Literal["CartPole-v1", "Acrobot-v1"] = "CartPole-v1",
-    worlds: Annotated[int, Ge(1)] = 10,
+    worlds: Annotated[int, Ge(1), Le(100_000)] = 10,
     spread: Annotated[float, Ge(0), Le(1)] = 0.5,
-    episodes: Annotated[int, Ge(2)] = 200,
-    validation: Annotated[int, Ge(0)] = 20,
-    test: Annotated[int, Ge(0)] = 100,
+    episodes: Annotated[int, Ge(2), Le(100_000)] = 200,
+    validation: Annotated[int, Ge(0), Le(100_000)] = 20,
+    test: Annotated[int, Ge(0), Le(100_000)] = 100,
 ) -> Dataset:
     """Episodes of a Gymnasium environment in worlds with a physics of their own, for task `control`; column "world".
 

@@ -31,13 +31,13 @@ def circuit(
     /,
     *,
     qubits: Annotated[int, Ge(1), Le(14)] = 6,
-    layers: Annotated[int, Ge(1)] = 6,
+    layers: Annotated[int, Ge(1), Le(1_000)] = 6,
     encoding: Literal["amplitude", "angle"] = "amplitude",
     entangler: Entangler = "cnot",
     readout: Literal["z", "zz"] = "zz",
     spread: Annotated[float, Gt(0)] = pi,
-    pool: Annotated[int, Ge(1)] = 1,
-    shots: Annotated[int, Ge(0)] = 0,
+    pool: Annotated[int, Ge(1), Le(1_024)] = 1,
+    shots: Annotated[int, Ge(0), Le(1_000_000)] = 0,
     gradient: Literal["exact", "parameter_shift"] = "exact",
 ) -> nn.Module:
     """Variational quantum circuit, simulated: features in as amplitudes or angles, Pauli Z read out, a linear head.

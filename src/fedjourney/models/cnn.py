@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import nn
 
 from fedjourney.tasks import Signature, image_shape
@@ -12,8 +12,8 @@ def cnn(
     signature: Signature,
     /,
     *,
-    filters: list[Annotated[int, Ge(1)]] = [32, 64],  # noqa: B006
-    hidden: Annotated[int, Ge(1)] = 512,
+    filters: list[Annotated[int, Ge(1), Le(65_536)]] = [32, 64],  # noqa: B006
+    hidden: Annotated[int, Ge(1), Le(65_536)] = 512,
 ) -> nn.Module:
     """Two 5x5 convolutions (32, 64), each with 2x2 pooling, then 512 units; 1,663,370 parameters on MNIST.
 

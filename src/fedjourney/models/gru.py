@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from fedjourney.errors import ConfigError
@@ -30,8 +30,8 @@ def gru(
     /,
     *,
     cell: Cell = "gru",
-    width: Annotated[int, Ge(1)] = 64,
-    layers: Annotated[int, Ge(1)] = 1,
+    width: Annotated[int, Ge(1), Le(65_536)] = 64,
+    layers: Annotated[int, Ge(1), Le(100)] = 1,
 ) -> nn.Module:
     """GRU that reads a sequence, or an image row by row, and answers from its last state; also LSTM and plain RNN.
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from fedjourney.models._recurrent import PeepholeLSTM, Recurrent
@@ -28,9 +28,9 @@ def lstm(
     signature: Signature,
     /,
     *,
-    embedding: Annotated[int, Ge(1)] = 8,
-    width: Annotated[int, Ge(1)] = 256,
-    layers: Annotated[int, Ge(1)] = 2,
+    embedding: Annotated[int, Ge(1), Le(65_536)] = 8,
+    width: Annotated[int, Ge(1), Le(65_536)] = 256,
+    layers: Annotated[int, Ge(1), Le(100)] = 2,
     peepholes: bool = False,
 ) -> nn.Module:
     """Character LSTM: embedding, stacked LSTM layers, one logit per character at every position.

@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import nn
 
 from fedjourney.tasks import Signature
@@ -14,7 +14,7 @@ def mlp(
     signature: Signature,
     /,
     *,
-    hidden: list[Annotated[int, Ge(1)]] = [200, 200],  # noqa: B006
+    hidden: list[Annotated[int, Ge(1), Le(65_536)]] = [200, 200],  # noqa: B006
     activation: Literal["relu", "sign", "straight_through"] = "relu",
 ) -> nn.Module:
     """Fully connected network (ReLU); with 784 inputs and 10 classes the 2NN of McMahan et al. (199,210 parameters).

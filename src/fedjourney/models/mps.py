@@ -4,7 +4,7 @@ from math import pi
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from fedjourney.errors import ConfigError
@@ -15,8 +15,8 @@ def mps(
     signature: Signature,
     /,
     *,
-    bond: Annotated[int, Ge(1)] = 10,
-    pool: Annotated[int, Ge(1)] = 1,
+    bond: Annotated[int, Ge(1), Le(1_024)] = 10,
+    pool: Annotated[int, Ge(1), Le(1_024)] = 1,
     noise: Annotated[float, Gt(0)] = 0.1,
     sharpness: Annotated[float, Gt(0)] = 10.0,
 ) -> nn.Module:

@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Annotated
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import nn
 
 from fedjourney.tasks import Signature
@@ -43,7 +43,7 @@ def policy(
     signature: Signature,
     /,
     *,
-    hidden: list[Annotated[int, Ge(1)]] = [64, 64],  # noqa: B006
+    hidden: list[Annotated[int, Ge(1), Le(65_536)]] = [64, 64],  # noqa: B006
     critic: bool = True,
 ) -> nn.Module:
     """Tanh network for `control`: a logit for each action and, from a network of its own, a value in the last place.

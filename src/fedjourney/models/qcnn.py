@@ -4,7 +4,7 @@ from math import pi
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from fedjourney.errors import ConfigError
@@ -21,7 +21,7 @@ def qcnn(
     signature: Signature,
     /,
     *,
-    shots: Annotated[int, Ge(0)] = 0,
+    shots: Annotated[int, Ge(0), Le(1_000_000)] = 0,
     gradient: Literal["exact", "parameter_shift"] = "exact",
     sharpness: Annotated[float, Gt(0)] = 4.0,
 ) -> nn.Module:

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from fedjourney.errors import ConfigError
 from fedjourney.partitions import Columns
@@ -16,10 +16,10 @@ def dirichlet(
     seed: int,
     /,
     *,
-    clients: Annotated[int, Ge(1)] = 10,
+    clients: Annotated[int, Ge(1), Le(1_000_000_000)] = 10,
     alpha: Annotated[float, Gt(0)] = 0.5,
     by: str = "label",
-    at_least: Annotated[int, Ge(1)] = 5,
+    at_least: Annotated[int, Ge(1), Le(1_000_000_000)] = 5,
 ) -> list[np.ndarray]:
     """Label skew: each class is dealt in Dirichlet(alpha) shares; small alpha = few classes a client.
 

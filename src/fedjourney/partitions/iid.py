@@ -3,14 +3,16 @@
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from fedjourney.partitions import Columns
 from fedjourney.partitions._common import enough
 from fedjourney.seeds import permutation
 
 
-def iid(columns: Columns, num_examples: int, seed: int, /, *, clients: Annotated[int, Ge(1)] = 10) -> list[np.ndarray]:
+def iid(
+    columns: Columns, num_examples: int, seed: int, /, *, clients: Annotated[int, Ge(1), Le(1_000_000_000)] = 10
+) -> list[np.ndarray]:
     """Shuffle, then deal equal shares (sizes differ by one at most): every client looks like the whole.
 
     Args:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
 
 from fedjourney.errors import ConfigError
 from fedjourney.partitions import Columns, Cuts, Shards
@@ -17,8 +17,8 @@ def natural(
     /,
     *,
     by: str,
-    at_least: Annotated[int, Ge(1)] = 1,
-    clients: Annotated[int, Ge(0)] = 0,
+    at_least: Annotated[int, Ge(1), Le(1_000_000_000)] = 1,
+    clients: Annotated[int, Ge(0), Le(1_000_000_000)] = 0,
     unseen: Annotated[float, Ge(0), Lt(1)] = 0.1,
 ) -> Shards:
     """A client for each value of a column: the speaker, the topic, the drawer.

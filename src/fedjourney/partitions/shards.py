@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from fedjourney.errors import ConfigError
 from fedjourney.partitions import Columns
@@ -17,8 +17,8 @@ def shards(
     seed: int,
     /,
     *,
-    clients: Annotated[int, Ge(1)] = 100,
-    shards_per_client: Annotated[int, Ge(1)] = 2,
+    clients: Annotated[int, Ge(1), Le(1_000_000_000)] = 100,
+    shards_per_client: Annotated[int, Ge(1), Le(1_000_000_000)] = 2,
     by: str = "label",
 ) -> list[np.ndarray]:
     """Sort by label, cut into equal shards, deal each client a few: most clients see two classes.

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from fedjourney.partitions import Columns
 from fedjourney.partitions._common import enough, shards_of
@@ -16,7 +16,7 @@ def sizes(
     seed: int,
     /,
     *,
-    clients: Annotated[int, Ge(1)] = 10,
+    clients: Annotated[int, Ge(1), Le(1_000_000_000)] = 10,
     skew: Literal["linear", "square", "exponential"] = "linear",
 ) -> list[np.ndarray]:
     """Random examples, unequal sizes: client i holds a share that grows like i, i squared or exp(i).

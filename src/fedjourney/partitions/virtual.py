@@ -65,8 +65,8 @@ def virtual(
     /,
     *,
     clients: Annotated[int, Ge(1), Le(2**53)] = 1_000_000,
-    examples: Annotated[int, Ge(1)] = 60,
-    classes: Annotated[int, Ge(0)] = 0,
+    examples: Annotated[int, Ge(1), Le(1_000_000_000)] = 60,
+    classes: Annotated[int, Ge(0), Le(100_000)] = 0,
     by: str = "label",
 ) -> Shards:
     """Any number of clients, each a fresh draw from the data when it is asked: a million cost nothing until sampled.

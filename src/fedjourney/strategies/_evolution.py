@@ -8,14 +8,14 @@ from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 import torch
-from annotated_types import Ge, MultipleOf
+from annotated_types import Ge, Le, MultipleOf
 
 from fedjourney import noise
 from fedjourney.seeds import seed_for
 from fedjourney.tensors import Tensors
 from fedjourney.updates import Client
 
-Population: TypeAlias = Annotated[int, Ge(2), MultipleOf(2)]
+Population: TypeAlias = Annotated[int, Ge(2), Le(1_000_000), MultipleOf(2)]
 """Candidates a round, in antithetic pairs."""
 Distribution: TypeAlias = Literal["rademacher", "gaussian"]
 Optimizer: TypeAlias = Literal["sgd", "adam"]

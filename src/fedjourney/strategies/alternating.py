@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from fedjourney.errors import ConfigError
 from fedjourney.seeds import seed_for
@@ -45,9 +45,9 @@ class Alternating(Rounds):
         setting: Setting,
         /,
         *,
-        warm_up: Annotated[int, Ge(0)] = 0,
-        gradient_rounds: Annotated[int, Ge(0)] = 1,
-        evolution_rounds: Annotated[int, Ge(0)] = 1,
+        warm_up: Annotated[int, Ge(0), Le(1_000_000_000)] = 0,
+        gradient_rounds: Annotated[int, Ge(0), Le(1_000_000_000)] = 1,
+        evolution_rounds: Annotated[int, Ge(0), Le(1_000_000_000)] = 1,
         server_learning_rate: Annotated[float, Gt(0)] = 1.0,
         population: Population = 64,
         sigma: Annotated[float, Gt(0)] = 0.05,

@@ -7,7 +7,7 @@ https://arxiv.org/abs/1802.07927, section 4. Per sampled client and round P floa
 from typing import Annotated
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from fedjourney.errors import ConfigError
 from fedjourney.strategies import Cohort, Setting
@@ -27,7 +27,7 @@ class Bulyan(Robust):
         byzantine: f, how many of a cohort may be bad; needs n >= 4f + 3.
     """
 
-    def __init__(self, setting: Setting, /, *, byzantine: Annotated[int, Ge(0)] = 1) -> None:
+    def __init__(self, setting: Setting, /, *, byzantine: Annotated[int, Ge(0), Le(1_000_000)] = 1) -> None:
         super().__init__()
         n, f = setting.cohort, byzantine
         if n < 4 * f + 3:

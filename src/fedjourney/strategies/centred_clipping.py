@@ -6,7 +6,7 @@ https://arxiv.org/abs/2012.10333, Algorithm 2 ("CClip"). Per sampled client and 
 
 from typing import Annotated
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from fedjourney.strategies import Cohort, Setting
 from fedjourney.strategies._robust import Robust, matrix, stepped
@@ -31,7 +31,7 @@ class CentredClipping(Robust):
         /,
         *,
         radius: Annotated[float, Gt(0)] = 1.0,
-        iterations: Annotated[int, Ge(1)] = 1,
+        iterations: Annotated[int, Ge(1), Le(10_000)] = 1,
     ) -> None:
         super().__init__()
         self.radius, self.iterations = radius, iterations

@@ -10,7 +10,7 @@ missed K seeds, K Q floats and a round number; P floats once (a late joiner: the
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from fedjourney.seeds import seed_for
 from fedjourney.strategies import Cohort, Setting
@@ -37,8 +37,8 @@ class DeComFL(Replayed):
         setting: Setting,
         /,
         *,
-        perturbations: Annotated[int, Ge(1)] = 10,
-        local_steps: Annotated[int, Ge(1)] = 1,
+        perturbations: Annotated[int, Ge(1), Le(100_000)] = 10,
+        local_steps: Annotated[int, Ge(1), Le(100_000)] = 1,
         smoothing: Annotated[float, Gt(0)] = 1e-3,
         difference: Literal["central", "forward"] = "central",
         learning_rate: Annotated[float, Gt(0)] = 0.001,

@@ -11,7 +11,7 @@ import inspect
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from fedjourney.noise import gaussian
 from fedjourney.seeds import seed_for
@@ -56,7 +56,7 @@ class EGGROLL(Replayed):
         *,
         population: Population = 64,
         sigma: Annotated[float, Gt(0)] = 0.05,
-        rank: Annotated[int, Ge(1)] = 1,
+        rank: Annotated[int, Ge(1), Le(1_024)] = 1,
         learning_rate: Annotated[float, Gt(0)] = 0.05,
         optimizer: Optimizer = "adam",
         utility: Utility = "z_scores",

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from fedjourney.errors import ConfigError
 from fedjourney.seeds import permutation, seed_for, shuffled
@@ -44,13 +44,13 @@ class ESGD(Rounds):
         setting: Setting,
         /,
         *,
-        population: Annotated[int, Ge(1)] = 4,
-        offspring: Annotated[int, Ge(1)] = 8,
-        parents: Annotated[int, Ge(1)] = 2,
-        elite: Annotated[int, Ge(1)] = 2,
-        generations: Annotated[int, Ge(0)] = 1,
+        population: Annotated[int, Ge(1), Le(10_000)] = 4,
+        offspring: Annotated[int, Ge(1), Le(10_000)] = 8,
+        parents: Annotated[int, Ge(1), Le(10_000)] = 2,
+        elite: Annotated[int, Ge(1), Le(10_000)] = 2,
+        generations: Annotated[int, Ge(0), Le(10_000)] = 1,
         sigma: Annotated[float, Gt(0)] = 0.01,
-        panel: Annotated[int, Ge(1)] = 4,
+        panel: Annotated[int, Ge(1), Le(1_000_000)] = 4,
     ) -> None:
         super().__init__()
         for option, value, most, what in (

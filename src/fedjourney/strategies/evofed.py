@@ -12,7 +12,7 @@ P floats once, or P floats each round with `downlink = "model"`.
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from fedjourney.seeds import seed_for
 from fedjourney.strategies import Cohort, Setting, update_of
@@ -48,7 +48,7 @@ class EvoFed(Replayed):
         *,
         population: Population = 128,
         sigma: Annotated[float, Gt(0)] = 0.01,
-        blocks: Annotated[int, Ge(1)] = 1,
+        blocks: Annotated[int, Ge(1), Le(100_000)] = 1,
         fitness: Literal["squared", "distance"] = "squared",
         utility: Utility = "raw",
         learning_rate: Annotated[float, Gt(0)] = 0.02,

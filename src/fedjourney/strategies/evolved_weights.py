@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from fedjourney.errors import ConfigError
 from fedjourney.seeds import seed_for, shuffled
@@ -44,10 +44,10 @@ class EvolvedWeights(Rounds):
         setting: Setting,
         /,
         *,
-        population: Annotated[int, Ge(4)] = 8,
-        generations: Annotated[int, Ge(1)] = 2,
+        population: Annotated[int, Ge(4), Le(10_000)] = 8,
+        generations: Annotated[int, Ge(1), Le(10_000)] = 2,
         sigma: Annotated[float, Gt(0)] = 0.3,
-        committee: Annotated[int, Ge(1)] = 2,
+        committee: Annotated[int, Ge(1), Le(1_000_000)] = 2,
     ) -> None:
         super().__init__()
         if importlib.util.find_spec("cmaes") is None:

@@ -44,7 +44,7 @@ class FedKSeed(Rounds):
         /,
         *,
         seeds: Annotated[int, Ge(1), Le(32768)] = 1024,
-        steps: Annotated[int, Ge(1)] = 20,
+        steps: Annotated[int, Ge(1), Le(100_000)] = 20,
         epsilon: Annotated[float, Gt(0)] = 5e-4,
         learning_rate: Annotated[float, Gt(0)] = 0.001,
         clip: Annotated[float, Ge(0)] = 0.0,

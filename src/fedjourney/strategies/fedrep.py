@@ -8,7 +8,7 @@ personal ones down once.
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Le, MinLen
 
 from fedjourney.strategies import Setting, update_of
 from fedjourney.strategies._local import group, under, with_frozen
@@ -54,7 +54,7 @@ class FedRep(SharedPart):
         /,
         *,
         personal: Annotated[list[str], MinLen(1)],
-        head_epochs: Annotated[int, Ge(1)] = 5,
+        head_epochs: Annotated[int, Ge(1), Le(100_000)] = 5,
     ) -> None:
         super().__init__(setting, personal)
         self.head_epochs = head_epochs

@@ -54,15 +54,15 @@ class Genetic(Replayed):
         setting: Setting,
         /,
         *,
-        population: Annotated[int, Ge(2)] = 32,
+        population: Annotated[int, Ge(2), Le(100_000)] = 32,
         selection: Literal["truncation", "tournament", "fitness_weighted"] = "truncation",
         share: Annotated[float, Gt(0), Le(1)] = 0.25,
-        tournament: Annotated[int, Ge(2)] = 3,
+        tournament: Annotated[int, Ge(2), Le(100_000)] = 3,
         recombination: Literal["none", "uniform", "layer", "intermediate"] = "uniform",
         crossover: Annotated[float, Ge(0), Le(1)] = 0.75,
         sigma: Annotated[float, Gt(0)] = 0.02,
         adaptation: Literal["none", "global", "layer", "parameter"] = "none",
-        elite: Annotated[int, Ge(0)] = 1,
+        elite: Annotated[int, Ge(0), Le(100_000)] = 1,
         downlink: Downlink = "fitness",
     ) -> None:
         super().__init__(setting, downlink)

@@ -7,7 +7,7 @@ Algorithm 2 (smoothed Weiszfeld). Per sampled client and round P floats up, P fl
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from fedjourney.strategies import Cohort, Setting
 from fedjourney.strategies._robust import Robust, matrix, stepped
@@ -32,7 +32,7 @@ class GeometricMedian(Robust):
         setting: Setting,
         /,
         *,
-        iterations: Annotated[int, Ge(1)] = 8,
+        iterations: Annotated[int, Ge(1), Le(10_000)] = 8,
         smoothing: Annotated[float, Gt(0)] = 1e-6,
         weighted: bool = False,
     ) -> None:

@@ -50,7 +50,7 @@ class GuidedES(Replayed):
         population: Population = 64,
         sigma: Annotated[float, Gt(0)] = 0.1,
         share: Annotated[float, Gt(0), Le(1)] = 0.5,
-        subspace: Annotated[int, Ge(1)] = 4,
+        subspace: Annotated[int, Ge(1), Le(10_000)] = 4,
         scale: Annotated[float, Gt(0)] = 1.0,
         learning_rate: Annotated[float, Gt(0)] = 0.02,
         optimizer: Optimizer = "adam",

@@ -7,7 +7,7 @@ section 5 (m-Krum). Per sampled client and round P floats up, P floats down.
 
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from fedjourney.errors import ConfigError
 from fedjourney.strategies import Cohort, Setting
@@ -35,8 +35,8 @@ class Krum(Robust):
         setting: Setting,
         /,
         *,
-        byzantine: Annotated[int, Ge(0)] = 1,
-        select: Annotated[int, Ge(1)] = 1,
+        byzantine: Annotated[int, Ge(0), Le(1_000_000)] = 1,
+        select: Annotated[int, Ge(1), Le(1_000_000)] = 1,
     ) -> None:
         super().__init__()
         n, f = setting.cohort, byzantine

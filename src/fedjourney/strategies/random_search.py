@@ -9,7 +9,7 @@ with `downlink = "fitness"` one 64-bit number and a round number for each round 
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from fedjourney.seeds import seed_for
 from fedjourney.strategies import Cohort, Setting
@@ -33,7 +33,7 @@ class RandomSearch(Replayed):
         setting: Setting,
         /,
         *,
-        population: Annotated[int, Ge(2)] = 64,
+        population: Annotated[int, Ge(2), Le(1_000_000)] = 64,
         sigma: Annotated[float, Gt(0)] = 0.05,
         around: Literal["best", "start"] = "best",
         noise: Distribution = "gaussian",

@@ -10,7 +10,7 @@ missed, and P floats once, or P floats each round with `downlink = "model"`.
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from fedjourney.seeds import seed_for
 from fedjourney.strategies import Cohort, Setting, update_of
@@ -33,7 +33,7 @@ class Sketch(Replayed):
         setting: Setting,
         /,
         *,
-        directions: Annotated[int, Ge(1)] = 64,
+        directions: Annotated[int, Ge(1), Le(1_000_000)] = 64,
         learning_rate: Annotated[float, Gt(0)] = 0.02,
         optimizer: Optimizer = "adam",
         noise: Distribution = "rademacher",

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from fedjourney.data import Examples
 from fedjourney.errors import ConfigError
@@ -46,8 +46,8 @@ def classification(
     dtype: torch.dtype,
     /,
     *,
-    batch_size: Annotated[int, Ge(1)] = 10,
-    steps: Annotated[int, Ge(0)] = 0,
+    batch_size: Annotated[int, Ge(1), Le(1_000_000)] = 10,
+    steps: Annotated[int, Ge(0), Le(1_000_000_000)] = 0,
 ) -> Task:
     """One label per example; cross-entropy, accuracy.
 

@@ -18,16 +18,16 @@ def control(
     /,
     *,
     algorithm: Algorithm = "ppo",
-    environments: Annotated[int, Ge(1)] = 8,
-    steps: Annotated[int, Ge(1)] = 250,
+    environments: Annotated[int, Ge(1), Le(100_000)] = 8,
+    steps: Annotated[int, Ge(1), Le(1_000_000)] = 250,
     discount: Annotated[float, Ge(0), Le(1)] = 0.99,
     mixing: Annotated[float, Ge(0), Le(1)] | None = None,
     clip: Annotated[float, Gt(0)] | None = None,
-    epochs: Annotated[int, Ge(1)] | None = None,
-    batch_size: Annotated[int, Ge(1)] | None = None,
+    epochs: Annotated[int, Ge(1), Le(10_000)] | None = None,
+    batch_size: Annotated[int, Ge(1), Le(1_000_000)] | None = None,
     entropy: Annotated[float, Ge(0)] = 0.0,
     value_weight: Annotated[float, Ge(0)] = 0.5,
-    episodes: Annotated[int, Ge(1)] = 2,
+    episodes: Annotated[int, Ge(1), Le(100_000)] = 2,
 ) -> Task:
     """Control an environment (data `worlds`): the return of greedy episodes; REINFORCE, A2C or PPO to learn by.
 

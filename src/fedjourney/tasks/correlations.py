@@ -5,7 +5,7 @@ from math import sqrt
 from typing import Annotated
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch.func import functional_call, vmap
 
 from fedjourney.batching import Batch, minibatches
@@ -24,7 +24,7 @@ def correlations(
     dtype: torch.dtype,
     /,
     *,
-    batch_size: Annotated[int, Ge(1)] = 10,
+    batch_size: Annotated[int, Ge(1), Le(1_000_000)] = 10,
 ) -> Task:
     """Correlations of a quantum state, one or several for each example; squared error, R² and RMSE.
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from fedjourney.data import Examples
 from fedjourney.errors import ConfigError
@@ -113,8 +113,8 @@ def forecast(
     dtype: torch.dtype,
     /,
     *,
-    batch_size: Annotated[int, Ge(1)] = 10,
-    period: Annotated[int, Ge(0)] = 0,
+    batch_size: Annotated[int, Ge(1), Le(1_000_000)] = 10,
+    period: Annotated[int, Ge(0), Le(10_000)] = 0,
 ) -> Task:
     """The next values of a series from a window of it; squared error, RMSE beside forecasts that learn nothing.
 

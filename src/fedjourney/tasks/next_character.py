@@ -5,7 +5,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from fedjourney.data import Examples, written
 from fedjourney.errors import ConfigError
@@ -69,9 +69,9 @@ def next_character(
     dtype: torch.dtype,
     /,
     *,
-    batch_size: Annotated[int, Ge(1)] = 10,
+    batch_size: Annotated[int, Ge(1), Le(1_000_000)] = 10,
     temperature: Annotated[float, Gt(0)] = 0.7,
-    text_length: Annotated[int, Ge(0)] = 300,
+    text_length: Annotated[int, Ge(0), Le(100_000)] = 300,
 ) -> Task:
     """The next character at every position of a sequence; cross-entropy, accuracy, perplexity; writes text at the end.
 

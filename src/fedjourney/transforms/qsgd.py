@@ -49,7 +49,9 @@ class _QSGD:
         return update
 
 
-def qsgd(*, levels: Annotated[int, Ge(1), Le(32767)] = 7, bucket: Annotated[int, Ge(1)] = 512) -> Transform:
+def qsgd(
+    *, levels: Annotated[int, Ge(1), Le(32767)] = 7, bucket: Annotated[int, Ge(1), Le(10_000_000)] = 512
+) -> Transform:
     """Send each number as one of a few levels of its bucket's norm, rounded at random so that the mean is right.
 
     ξ ∈ {l, l+1}/s with P(up) = s|x|/‖b‖ - l, the number is ‖b‖ sign(x) ξ (equation 3), b its bucket of consecutive

@@ -4,7 +4,7 @@ import math
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from fedjourney.batching import Batch, Gradient
 from fedjourney.tasks import Task
@@ -19,7 +19,7 @@ def adam(
     /,
     *,
     learning_rate: Annotated[float, Gt(0)] = 0.001,
-    epochs: Annotated[int, Ge(1)] = 1,
+    epochs: Annotated[int, Ge(1), Le(100_000)] = 1,
     first: Annotated[float, Ge(0), Lt(1)] = 0.9,
     second: Annotated[float, Ge(0), Lt(1)] = 0.999,
     epsilon: Annotated[float, Gt(0)] = 1e-8,

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from fedjourney.batching import Batch, Gradient
 from fedjourney.tasks import Task
@@ -18,7 +18,7 @@ def sgd(
     /,
     *,
     learning_rate: Annotated[float, Gt(0)] = 0.1,
-    epochs: Annotated[int, Ge(1)] = 1,
+    epochs: Annotated[int, Ge(1), Le(100_000)] = 1,
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.0,
     weight_decay: Annotated[float, Ge(0)] = 0.0,
 ) -> LocalUpdate:
