@@ -1,6 +1,7 @@
 """Plug-ins as somebody else may write them, named in configs as `"foreign:name"`."""
 
 import numpy as np
+from torch import nn
 
 
 def overlapping(columns, num_examples, seed, /):
@@ -33,3 +34,7 @@ def optional(columns, num_examples, seed, /, *, most: int | None = None, anythin
 
 def unknown_annotation(columns, num_examples, seed, /, *, x: "NoSuchType" = 1):  # noqa: F821
     return [np.arange(num_examples)]
+
+
+def huge(signature, /):
+    return nn.Sequential(nn.Flatten(), nn.Linear(signature.features, 10**13))
