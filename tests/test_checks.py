@@ -26,7 +26,7 @@ def refused(text: str, *overrides: str, base_dir: Path | None = None) -> str:
         ("experiment.cohort=nan", ["cohort", "nan"]),
         ("numerics.threads=100000", ["threads", "1024"]),
         ("experiment.timeout='x'", ["[experiment] timeout", "got 'x'"]),
-        ("model.hidden=[1000000000000]", ["mlp", "allocate memory"]),
+        ("model.hidden=[1000000000000]", ["[model] hidden.0", "less than or equal to 65536"]),
         ("strategy.name=.foo:bar", ["strategy", ".foo:bar"]),
         ("strategy.name=builtins:int", ["strategy"]),
         ("strategy.name=collections:OrderedDict", ["strategy"]),
@@ -113,6 +113,13 @@ def test_a_step_that_diverges_is_kept_out_and_told(small: str, tmp_path: Path, n
     assert {row["clients"].get("reason") for row in result.rounds[1:]} == {"the step gave NaN or infinity"}
 
 
+def test_a_model_too_large_for_this_machine(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(HERE)
+    said = refused(small.replace('"mlp"\nhidden = [16]', '"foreign:huge"'))
+    assert "foreign:huge" in said
+    assert "allocate memory" in said
+
+
 def test_models_and_tasks_that_do_not_fit(small: str) -> None:
     lstm = small.replace('"mlp"\nhidden = [16]', '"lstm"')
     assert '[model] "lstm" cannot be trained on [task] "classification"' in refused(lstm)
@@ -124,14 +131,14 @@ def test_models_and_tasks_that_do_not_fit(small: str) -> None:
 @pytest.mark.parametrize(
     ("x", "y", "word"),
     [
-        (np.ones((20, 3)) * 1e300, np.arange(20) % 2, "NaN or infinity"),
+        (np.ones((20, 3)) * 1e300, np.arange(20) % 2, "finite numbers"),
         (np.ones((20, 3)), np.arange(20) * 10**9, "classes"),
         (np.ones((20, 0)), np.arange(20) % 2, "at least one number"),
-        (np.float64(3), np.arange(20) % 2, "one label per input"),
+        (np.float64(3), np.arange(20) % 2, "single value"),
+        (np.ones((20, 3)), np.ones((20, 1)), "one label per input"),
         (np.ones((20, 3)), np.where(np.arange(20) == 3, np.inf, 1.0), "got inf"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:overflow")
 def test_arrays(small: str, tmp_path: Path, x: np.ndarray, y: np.ndarray, word: str) -> None:
     np.savez(tmp_path / "mine.npz", x=x, y=y)
     text = small.replace('"digits"', '"arrays"\npath = "mine.npz"')

@@ -67,6 +67,26 @@ def test_a_cache_whose_parts_do_not_belong_together_is_not_taken(tmp_path: Path)
     assert len(again.train.y["label"]) == len(first.train)
 
 
+def test_a_cache_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    sync, replace = os.fsync, os.replace
+
+    def recorded(handle: int) -> None:
+        sync(handle)
+        synced.append(os.fstat(handle).st_ino)
+
+    def named(old: Path, new: Path) -> None:
+        assert {path.stat().st_ino for path in (old, *old.iterdir())} <= set(synced)
+        replace(old, new)
+        synced.clear()
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    monkeypatch.setattr(os, "replace", named)
+    np.savez(tmp_path / "mine.npz", x=np.zeros((20, 2)), y=np.arange(20) % 2)
+    build(tmp_path, name="arrays", path="mine.npz")
+    assert synced == [(tmp_path / "cache").stat().st_ino]
+
+
 @pytest.mark.parametrize("name", ["arrays", "python_topics"])
 def test_it_is_decoded_once(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "mine.csv"
@@ -254,7 +274,7 @@ def single(file: Path) -> None:
         (labels(-1, np.int64), ['column "y", row 17', "got -1."]),
         (labels(1e30, np.float64), ['column "y", row 17', "got 1e+30."]),
         (labels(2**63 + 5, np.uint64), ['column "y", row 17', f"got {2**63 + 5}."]),
-        (labels(0.5, np.float32), ['column "y", row 17', "got 0.5."]),
+        (labels(0.5, np.float16), ['column "y", row 17', "got 0.5."]),
         (labels(np.nan, np.float64), ['column "y", row 17', "got nan."]),
         (inputs(1e300), ["row 17", "got 1e+300."]),
         (inputs(np.nan), ["row 17", "got NaN."]),

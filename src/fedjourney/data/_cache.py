@@ -63,9 +63,12 @@ def _to_disk(folder: Path) -> None:
 def _write(folder: Path, dataset: Dataset) -> None:
     """Write everything to the disk itself: once the folder has its name, no file in it is half there."""
 
-    def write(name: str, fill: Callable[[Any], object]) -> None:
+    def write(name: str, content: np.ndarray | bytes) -> None:
         with (folder / name).open("wb") as file:
-            fill(file)
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                np.save(file, content)
             file.flush()
             os.fsync(file.fileno())
 
@@ -73,10 +76,9 @@ def _write(folder: Path, dataset: Dataset) -> None:
         part: Examples = getattr(dataset, split)
         for group in ("x", "y"):
             for name, tensor in getattr(part, group).items():
-                array = tensor.numpy()
-                write(f"{split}.{group}.{name}.npy", lambda file, array=array: np.save(file, array))  # type: ignore[misc]
+                write(f"{split}.{group}.{name}.npy", tensor.numpy())
     for number, column in enumerate(dataset.columns.values()):  # a column's name can be no file's: "a/b"
-        write(f"columns.{number}.npy", lambda file, column=column: np.save(file, column))  # type: ignore[misc]
+        write(f"columns.{number}.npy", column)
     first = dataset.train
     facts = {
         "name": dataset.name,
@@ -88,7 +90,7 @@ def _write(folder: Path, dataset: Dataset) -> None:
         "y": list(first.y),
         "columns": list(dataset.columns),
     }
-    write("facts.json", lambda file: file.write(json.dumps(facts).encode()))
+    write("facts.json", json.dumps(facts).encode())
     _to_disk(folder)
 
 

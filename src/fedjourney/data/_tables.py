@@ -114,6 +114,7 @@ def from_csv(file: Path, where: str, target: str, columns: Sequence[str]) -> Tab
         if name not in header:
             raise DataError(f'{where}: no column "{name}". There are: {", ".join(header)}.{nearest(name, header)}')
     numeric = [place for place, name in enumerate(header) if name not in columns]
+    named = {name: header.index(name) for name in columns}
     values, kept = np.empty((len(body), len(numeric))), {name: [""] * len(body) for name in columns}
     for number, row in enumerate(body):
         if len(row) != len(header):
@@ -126,8 +127,8 @@ def from_csv(file: Path, where: str, target: str, columns: Sequence[str]) -> Tab
                     f'{where} line {lines[number]}, column "{header[place]}": expected a number, got "{row[place]}". '
                     "If it is no feature, name it in [data] columns."
                 ) from None
-        for name in columns:
-            kept[name][number] = row[header.index(name)].strip()
+        for name, place in named.items():
+            kept[name][number] = row[place].strip()
             if not kept[name][number]:
                 raise DataError(f'{where} line {lines[number]}, column "{name}": expected a value, got none.')
     label = numeric.index(header.index(target))

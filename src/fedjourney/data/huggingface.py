@@ -40,7 +40,8 @@ def huggingface(
         source: data root, cache, seed of the splits.
         set: hub name, or folder with parquet files.
         subset: the configuration of the hub's set.
-        input: column of images or text (default: found by its kind).
+        input: column of images or text (default: found by its kind). Images are grey or of three colours, 8 bits each;
+            palettes are looked up (grey where they hold nothing else), an alpha channel goes where it hides nothing.
         target: column of classes (default: "label").
         owner: for text, the column that says whose it is (default: the first other column of text).
         validation: share of the training rows; for text, of each owner's windows.
