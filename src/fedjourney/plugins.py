@@ -8,6 +8,7 @@ by us; what it takes by keyword is an option, checked with pydantic in strict mo
 import ast
 import importlib
 import inspect
+import sys
 import traceback
 import typing
 from collections.abc import Callable, Mapping
@@ -90,8 +91,8 @@ def load(kind: str, name: str, where: str = "") -> Callable[..., Any]:
 
 def _is_flowers(found: type) -> bool:
     """Return whether a class derives from Flower's Strategy; without importing it, for then it has been."""
-    return any((base.__module__, base.__name__) == ("flwr.serverapp.strategy.strategy", "Strategy")
-               for base in found.__mro__)  # fmt: skip
+    flowers: Any = sys.modules.get("flwr.serverapp.strategy")
+    return flowers is not None and issubclass(found, flowers.Strategy)
 
 
 def resolve(kind: str, table: Mapping[str, Any], where: str = "") -> dict[str, Any]:
