@@ -16,6 +16,7 @@ NUMBERS = {
     "ising-shadows": ("accuracy", 0.82),
     "cluster-qcnn": ("accuracy", 0.65),
     "annni-qcnn": ("accuracy", 0.91),
+    "annni-qcnn-open-es": ("accuracy", 0.76),
 }
 
 
