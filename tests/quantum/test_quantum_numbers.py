@@ -9,7 +9,15 @@ import fedjourney
 from fedjourney import config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-NUMBERS: dict[str, tuple[str, float]] = {}
+NUMBERS = {
+    "digits-mps": ("accuracy", 0.935),
+    "digits-circuit": ("accuracy", 0.77),
+    "heisenberg": ("r2", 0.815),
+    "ising-shadows": ("accuracy", 0.82),
+    "cluster-qcnn": ("accuracy", 0.65),
+    "annni-qcnn": ("accuracy", 0.91),
+    "annni-qcnn-open-es": ("accuracy", 0.76),
+}
 
 
 @pytest.mark.numbers
