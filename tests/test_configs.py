@@ -103,6 +103,13 @@ def test_help_and_list_import_neither_torch_nor_flwr() -> None:
         ("digits-evofed", 0.95, 60, 1),
         ("digits-genetic", 0.84, 100, 0),
         ("digits-genetic", 0.84, 100, 1),
+        ("digits-cnn-genetic", 0.58, 80, 0),
+        ("cartpole-ppo", 490.0, 25, 0),
+        ("cartpole-ppo", 490.0, 25, 1),
+        ("cartpole-ppo", 490.0, 25, 2),
+        ("cartpole-open-es", 490.0, 30, 0),
+        ("cartpole-random-search", 400.0, 55, 0),
+        ("acrobot-ppo", -95.0, 20, 0),
     ],
 )
 def test_a_config_reaches_what_it_says(tmp_path: Path, name: str, target: float, by: int, seed: int) -> None:
