@@ -16,7 +16,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
 EXPECT = re.compile(r"^# expect: (final )?(test accuracy|personal/accuracy) ([\d.]+) ± ([\d.]+) over seeds 0-2$", re.M)
 """The mean over the last five evaluations (`final`: of the last), then mean and deviation over three seeds."""
 EXPECTED = {path: found for path in CONFIGS if (found := EXPECT.search(path.read_text()))}
-WITHOUT: set[str] = {"decomfl", "fedkseed"}  # strategies that no config shows yet
+WITHOUT: set[str] = {"fedkseed"}  # strategies that no config shows yet
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
