@@ -19,7 +19,7 @@ CONFIGS = [path for path in EVERY if path not in COMPARISONS]
 EXPECT = re.compile(r"^# expect: (final )?(test accuracy|personal/accuracy) ([\d.]+) ± ([\d.]+) over seeds 0-2$", re.M)
 """The mean over the last five evaluations (`final`: of the last), then mean and deviation over three seeds."""
 EXPECTED = {path: found for path in CONFIGS if (found := EXPECT.search(path.read_text()))}
-WITHOUT: set[str] = {"decomfl", "fedkseed"}  # strategies that no config shows yet
+WITHOUT: set[str] = {"fedkseed"}  # strategies that no config shows yet
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

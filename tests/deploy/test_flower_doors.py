@@ -101,9 +101,9 @@ def test_a_launcher_that_is_killed_leaves_nothing(homes: Path):
         ("flwr.serverapp.strategy:FedProx", "flower"),
     ],
 )
-def test_what_comes_from_elsewhere_is_the_same_on_every_engine(strategy: str, engine: str, tmp_path: Path) -> None:
+def test_what_comes_from_elsewhere_is_the_same_on_every_engine(strategy: str, engine: str, homes: Path) -> None:
     overrides = ["experiment.rounds=3", "experiment.evaluate_every=2", f"strategy.name={strategy}"]
     overrides += ["strategy.proximal_mu=0.1"] * strategy.startswith("flwr")
     for name in ("serial", engine):
-        fedjourney.run(fedjourney.load(QUICKSTART, overrides, engine=name), tmp_path / name)
-    assert digest(tmp_path / engine) == digest(tmp_path / "serial")
+        fedjourney.run(fedjourney.load(QUICKSTART, overrides, engine=name), homes / name)
+    assert digest(homes / engine) == digest(homes / "serial")
