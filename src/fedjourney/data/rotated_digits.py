@@ -22,9 +22,9 @@ def rotated_digits(
     set: str = "",
     subset: str = "",
     largest: Annotated[float, Gt(0), Le(180)] = 60.0,
-    ranges: Annotated[int, Ge(1)] = 10,
-    copies: Annotated[int, Ge(1)] = 1,
-    limit: Annotated[int, Ge(0)] = 0,
+    ranges: Annotated[int, Ge(1), Le(360)] = 10,
+    copies: Annotated[int, Ge(1), Le(1_000)] = 1,
+    limit: Annotated[int, Ge(0), Le(1_000_000_000)] = 0,
     validation: Annotated[float, Ge(0), Lt(1)] = 0.1,
     test: Annotated[float, Ge(0), Lt(1)] = 0.2,
 ) -> Dataset:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from fedjourney.data import Dataset, Examples, Source
 from fedjourney.data._affine import rotation, uniform, warped
@@ -24,15 +24,15 @@ def unseen_classes(
     subset: str = "",
     target: list[str] = [],  # noqa: B006
     owner: str = "",
-    side: Annotated[int, Ge(4)] = 28,
-    test_classes: Annotated[int, Ge(2)] = 3,
-    validation_classes: Annotated[int, Ge(0)] = 2,
-    test_owners: Annotated[int, Ge(0)] = 0,
-    groups: Annotated[int, Ge(2)] = 2,
-    images: Annotated[int, Ge(2)] = 4,
+    side: Annotated[int, Ge(4), Le(1_024)] = 28,
+    test_classes: Annotated[int, Ge(2), Le(100_000)] = 3,
+    validation_classes: Annotated[int, Ge(0), Le(100_000)] = 2,
+    test_owners: Annotated[int, Ge(0), Le(1_000_000)] = 0,
+    groups: Annotated[int, Ge(2), Le(1_000_000)] = 2,
+    images: Annotated[int, Ge(2), Le(1_000_000)] = 4,
     distorted: bool = False,
     turned: bool = False,
-    limit: Annotated[int, Ge(0)] = 0,
+    limit: Annotated[int, Ge(0), Le(1_000_000_000)] = 0,
 ) -> Dataset:
     """Sheets of images by class, for task `verification`; classes of validation and test are never trained on.
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,8 +31,8 @@ def resnet8(
     signature: Signature,
     /,
     *,
-    width: Annotated[int, Ge(1)] = 16,
-    groups: Annotated[int, Ge(1)] = 8,
+    width: Annotated[int, Ge(1), Le(65_536)] = 16,
+    groups: Annotated[int, Ge(1), Le(65_536)] = 8,
 ) -> nn.Module:
     """ResNet-8 with GroupNorm: three residual blocks of two 3x3 convolutions; 77,850 parameters on CIFAR-10.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from fedjourney.data import Examples
 from fedjourney.errors import ConfigError
@@ -79,7 +79,7 @@ def regression(
     dtype: torch.dtype,
     /,
     *,
-    batch_size: Annotated[int, Ge(1)] = 10,
+    batch_size: Annotated[int, Ge(1), Le(1_000_000)] = 10,
     scale: Annotated[float, Gt(0)] = 1.0,
     unit: str = "",
 ) -> Task:

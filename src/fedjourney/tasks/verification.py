@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from torch.nn import functional as F
 
 from fedjourney.batching import Batch, minibatches
@@ -161,8 +161,8 @@ def verification(
     dtype: torch.dtype,
     /,
     *,
-    batch_size: Annotated[int, Ge(1)] = 4,
-    embedding: Annotated[int, Ge(1)] = 32,
+    batch_size: Annotated[int, Ge(1), Le(1_000_000)] = 4,
+    embedding: Annotated[int, Ge(1), Le(65_536)] = 32,
     loss: Literal["contrastive", "triplet"] = "contrastive",
     margin: Annotated[float, Gt(0)] = 1.0,
 ) -> Task:
