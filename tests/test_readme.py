@@ -18,6 +18,7 @@ BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.S)
 COMMANDS = [line for _, block in BLOCKS for line in block.splitlines() if line.startswith(".venv/bin/fedjourney ")]
 
 
+@pytest.mark.deploy
 def test_the_commands_work_in_the_order_given(
     tmp_path: Path, fedjourney_command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

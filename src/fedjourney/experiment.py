@@ -13,7 +13,7 @@ from typing import Any
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid
 
-from fedjourney import config, exhibit, facts, plugins, results, run_folder
+from fedjourney import config, exhibit, facts, plugins, results, run_folder, storage
 from fedjourney.config import Experiment
 from fedjourney.engines import InProcessGrid, Where
 from fedjourney.errors import ConfigError, FedjourneyError, Interrupted, RunError
@@ -265,12 +265,7 @@ def _reread(folder: Path) -> Result:
 
 
 def _root(data_dir: str | Path | None) -> Path | None:
-    if data_dir is None:
-        return None
-    if not Path(data_dir).is_dir():
-        found = "a file" if Path(data_dir).exists() else "none"
-        raise RunError(f"--data-dir {data_dir}: expected a folder, found {found}.")
-    return Path(data_dir).resolve()
+    return None if data_dir is None else storage.root("--data-dir", str(data_dir)).resolve()
 
 
 def _unused(folder: Path) -> Path:
