@@ -125,7 +125,7 @@ def _measurements(built: Plan) -> list[dict[str, Any]]:
     device, candidates = built.numerics.device, _candidates(built)
     count = min(built.setting.cohort, max(MOST, *(number for number, _ in candidates)))
     plain = {"lanes": 1, "compile": False, "examples_per_second": 0.0}
-    if not isinstance(half, LocalUpdate):
+    if not isinstance(half, LocalUpdate) or not half.passes:
         return [plain]  # clients take no steps: nothing to choose
     shared, most = placed(built.task.init(0), device), BATCHES * int(getattr(built.task, "batch_size", 10))
     shards = [built.shard(index)[0].cut(slice(0, most)) for index in range(count)]

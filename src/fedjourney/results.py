@@ -24,6 +24,8 @@ from fedjourney.tensors import Tensors, digest_update
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 1.0
 """A checkpoint is due this long after the last: rounds since are computed again on resume, to the same bits."""
+CHECKPOINT_SHARE = 0.02
+"""Of a run's time that checkpoints may take; a model that takes long to write is written less often."""
 
 
 @dataclass
@@ -145,7 +147,7 @@ class Recorder:
 
     def __init__(self, folder: Path, checkpoint: Checkpoint, watch: Callable[[dict[str, Any]], None]) -> None:
         self.folder, self.last, self._watch = folder, checkpoint, watch
-        self._saved = time.monotonic()
+        self._saved, self._pause = time.monotonic(), CHECKPOINT_SECONDS
         self._began = time.monotonic()
         with writing(folder):
             self._rounds = self._cut(folder / "rounds.jsonl", checkpoint.rounds_bytes)
@@ -192,17 +194,19 @@ class Recorder:
             self.last.fingerprint,
         )
         self._began = now
-        if due or accepted or now - self._saved >= CHECKPOINT_SECONDS:
+        if due or accepted or now - self._saved >= self._pause:
             self.save()
         self._watch(row)
 
     def save(self) -> None:
         """Write the last committed round as checkpoint; records reach the disk first."""
+        began = time.monotonic()
         with writing(self.folder):
             for file in (self._rounds, self._clients):
                 os.fsync(file.fileno())
             write_atomically(self.folder / CHECKPOINT, self.last.encode())
         self._saved = time.monotonic()
+        self._pause = max(CHECKPOINT_SECONDS, (self._saved - began) / CHECKPOINT_SHARE)
 
     def close(self) -> None:
         """Close the record files."""

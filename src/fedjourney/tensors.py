@@ -21,7 +21,9 @@ def add_scaled(left: Tensors, right: Tensors, factor: float) -> Tensors:
     """
     if in_lanes(left):
         return {name: tensor + (factor * right[name]) for name, tensor in left.items()}
-    scaled = torch._foreach_mul([right[name] for name in left], factor)
+    scaled = [right[name] for name in left]
+    if factor != 1.0:  # a server's step is as large as the model: not written out for nothing
+        scaled = list(torch._foreach_mul(scaled, factor))
     return dict(zip(left, torch._foreach_add(list(left.values()), scaled), strict=True))
 
 

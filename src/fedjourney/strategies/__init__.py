@@ -77,7 +77,7 @@ class Fold(Protocol):
         """Join two accumulators, the left one first."""
 
     def finish(self, sums: "Accumulator") -> Tensors:
-        """Return the reduction."""
+        """Return the reduction; the accumulator is given up for it."""
 
 
 class Accumulator(NamedTuple):
@@ -106,8 +106,10 @@ class WeightedMean:
         return Accumulator(left.tensors, left.weight + right.weight)
 
     def finish(self, sums: Accumulator) -> Tensors:
-        """Divide by the total weight."""
-        return {name: tensor / sums.weight for name, tensor in sums.tensors.items()}
+        """Divide by the total weight, in place."""
+        if sums.tensors:
+            torch._foreach_div_(list(sums.tensors.values()), sums.weight)
+        return sums.tensors
 
 
 class Rounds(ABC):
