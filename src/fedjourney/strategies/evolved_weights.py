@@ -46,7 +46,7 @@ class EvolvedWeights(Rounds):
         *,
         population: Annotated[int, Ge(4), Le(10_000)] = 8,
         generations: Annotated[int, Ge(1), Le(10_000)] = 2,
-        sigma: Annotated[float, Gt(0)] = 0.3,
+        sigma: Annotated[float, Gt(0), Le(1000)] = 0.3,
         committee: Annotated[int, Ge(1), Le(1_000_000)] = 2,
     ) -> None:
         super().__init__()
