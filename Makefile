@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo test check deploy kill browser compile oracles numbers bench
+.PHONY: help demo test check deploy kill browser compile device oracles numbers bench
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -36,6 +36,9 @@ browser: $(STAMP) ## the report page in headless Chromium
 
 compile: $(STAMP) ## local steps through torch.compile
 	$(BIN)/python -m pytest -q -m compile
+
+device: $(STAMP) ## clients on a second device, beside the CPU
+	$(BIN)/python -m pytest -q -m device
 
 numbers: $(STAMP) ## check every config's number (long; not in CI)
 	$(BIN)/python -m pytest -q -m numbers

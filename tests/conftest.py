@@ -1,7 +1,9 @@
 """Fixtures that several folders share."""
 
+import os
 import subprocess
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +33,17 @@ name = "serial"
 def small() -> str:
     """A federated experiment of a second: 8 clients, 4 rounds, real digits."""
     return SMALL
+
+
+@pytest.fixture
+def data_root() -> Path:
+    """The root of real data sets; without one the test is skipped, but never in CI."""
+    named = os.environ.get("FEDJOURNEY_DATA")
+    root = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    if not root.is_dir():
+        assert not os.environ.get("CI"), "CI must have the real data: set FEDJOURNEY_DATA"
+        pytest.skip(f"needs real data: {root} is not there, and FEDJOURNEY_DATA names no other root")
+    return root
 
 
 @pytest.fixture

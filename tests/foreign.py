@@ -86,6 +86,12 @@ class AsksTwice(FedAvg):
         return Ask(params, [clients[0], clients[0]])
 
 
+class Seeks(FedAvg):
+    """Says that it is moved by scores, and that all count the same."""
+
+    evolution, weighted = True, False
+
+
 class Counts(FedAvg):
     """Remembers plain values beside tensors."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
+import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -150,10 +151,11 @@ class FlowerStrategy(Strategy):
         Raises:
             RunError: says what came.
         """
-        form = {name: (tensor.shape, tensor.dtype) for name, tensor in self.params.items()}
         if isinstance(told, Ask):
             return
-        if not isinstance(told, dict) or {n: (t.shape, t.dtype) for n, t in told.items()} != form:
+        form = {name: (tensor.shape, tensor.dtype) for name, tensor in self.params.items()}
+        whole = isinstance(told, dict) and all(isinstance(tensor, torch.Tensor) for tensor in told.values())
+        if not whole or {n: (t.shape, t.dtype) for n, t in told.items()} != form:  # type: ignore[attr-defined]
             came = type(told).__name__ if not isinstance(told, dict) else f"{list(told)[:3]}…"
             raise RunError(
                 f"round {self.record.round}: expected `tell` of the strategy to return parameters of the same names, "

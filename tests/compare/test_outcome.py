@@ -161,5 +161,12 @@ def test_rules_that_are_not_met_are_said(tables: dict[str, Any], make: Make) -> 
     assert rules.resolution(found) == pytest.approx(2 * math.sqrt(0.655 * 0.345 / 10_000))
 
 
-def test_rules_name_strategies_that_there_are() -> None:
-    assert {*rules.EVOLUTION, *rules.UNWEIGHTED} <= set(plugins.names("strategy"))
+def test_rules_ask_strategies_what_they_are(tables: dict[str, Any], make: Make) -> None:
+    tables["arms"]["evolution"].pop("twin")
+    ends = {"averaging": [0.5, 0.6], "evolution": [0.6, 0.71], "sketched": [0.5, 0.6]}
+    tables["arms"]["evolution"]["strategy"] = {"name": "foreign:Seeks"}
+    said = "\n".join(rules.unmet(results(tables, make, ends)))
+    assert "without a gradient twin (an arm's `twin`): evolution." in said
+    assert "do not look at numbers of examples: foreign:Seeks;" in said
+    assert plugins.load("strategy", "open_es").evolution  # type: ignore[attr-defined]
+    assert not plugins.load("strategy", "sketch").evolution  # type: ignore[attr-defined]

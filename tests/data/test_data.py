@@ -1,6 +1,5 @@
 """Data sets: split before anything else, decoded once, refused where they do not fit."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +20,6 @@ def source(tmp_path: Path, root: Path | None = None, seed: int = 1) -> Source:
 def build(at: Source, **table: object) -> Dataset:
     resolved: Dataset = plugins.build("data", plugins.resolve("data", table), at)
     return resolved
-
-
-@pytest.fixture
-def data_root() -> Path:
-    named = os.environ.get("FEDJOURNEY_DATA")
-    root = Path(named) if named else Path(__file__).parents[3] / "shared" / "data"
-    if not root.is_dir():
-        assert not os.environ.get("CI"), "CI must have the real data: set FEDJOURNEY_DATA"
-        pytest.skip(f"needs real data: {root} is not there, and FEDJOURNEY_DATA names no other root")
-    return root
 
 
 def test_digits_are_scikit_learns_split_class_by_class(tmp_path: Path) -> None:

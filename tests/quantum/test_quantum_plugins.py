@@ -1,6 +1,5 @@
 """The quantum models, data and task: what is computed, and that each runs with and without gradients."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +30,6 @@ def model(name: str, signature: Signature = IMAGE, **options: object) -> torch.n
 def data(tmp_path: Path, root: Path | None = None, **table: object) -> Dataset:
     found: Dataset = plugins.build("data", plugins.resolve("data", table), Source(root, tmp_path, 1, tmp_path))
     return found
-
-
-@pytest.fixture
-def data_root() -> Path:
-    named = os.environ.get("FEDJOURNEY_DATA")
-    root = Path(named) if named else Path(__file__).parents[3] / "shared" / "data"
-    if not root.is_dir():
-        assert not os.environ.get("CI"), "CI must have the real data: set FEDJOURNEY_DATA"
-        pytest.skip(f"needs real data: {root} is not there, and FEDJOURNEY_DATA names no other root")
-    return root
 
 
 def test_the_matrix_product_is_the_tensor_contracted_in_snake_order() -> None:

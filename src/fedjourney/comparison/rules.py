@@ -2,14 +2,11 @@
 
 import math
 
+from fedjourney import plugins
 from fedjourney.comparison.design import Comparison
 from fedjourney.comparison.results import Results
+from fedjourney.strategies import Rounds
 
-EVOLUTION = (
-    "open_es", "snes", "decomfl", "fedkseed", "evofed", "eggroll", "guided_es", "genetic", "alternating", "esgd",
-    "fitness_weighted", "evolved_weights",
-)  # fmt: skip
-UNWEIGHTED = ("scaffold", "feddyn", "krum", "median", "bulyan", "trimmed_mean", "geometric_median", "centred_clipping")
 ENOUGH, FOR_BETTER, TRIALS, TUNING_SEEDS = 5, 10, 16, 2
 
 
@@ -91,7 +88,7 @@ def _beside(comparison: Comparison) -> list[str]:
     strategies = {arm: str(one["strategy"]["name"]) for arm, one in resolved.items()}
     transforms = {table["name"] for one in resolved.values() for table in one["transform"]}
     names, found = set(strategies.values()), []
-    evolving = [arm for arm, name in strategies.items() if name in EVOLUTION]
+    evolving = [arm for arm, name in strategies.items() if _says(name, "evolution")]
     alone = [arm for arm in evolving if not comparison.arms[arm].twin]
     if alone:
         found.append(f"Evolution without a gradient twin (an arm's `twin`): {', '.join(alone)}.")
@@ -111,12 +108,17 @@ def _beside(comparison: Comparison) -> list[str]:
             found.append(f"Low-byte controls not beside it: {', '.join(kinds)}.")
         if transforms:
             found.append("Transforms act on the way up alone; the way down is dense, and charged as such.")
-    if unweighted := sorted(names & set(UNWEIGHTED)):
+    if unweighted := sorted(name for name in names if not _says(name, "weighted")):
         found.append(f"Means that do not look at numbers of examples: {', '.join(unweighted)}; mind unequal shards.")
     found.append(
         "Compute counts examples evaluated; drawing noise again is work that is not counted. Time is not compared."
     )
     return found
+
+
+def _says(strategy: str, trait: str) -> bool:
+    """Return what a strategy's class says of itself."""
+    return bool(getattr(plugins.load("strategy", strategy), trait, getattr(Rounds, trait)))
 
 
 def _said(results: Results) -> list[str]:

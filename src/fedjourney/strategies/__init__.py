@@ -117,6 +117,8 @@ class Rounds(ABC):
 
     fold: Fold | None = WeightedMean()
     uses_update: bool = True  # False: [update] is refused, since nothing would read it
+    evolution: bool = False  # True: scores of candidates move the model; such a claim wants a gradient twin beside it
+    weighted: bool = True  # False: all replies count the same, however many examples a client holds
     pooled: bool = False  # True: a client's shard is everybody's examples; nothing is charged, only a simulation can
     resumable: bool = True  # False: it remembers what `state` does not hold
     state: Tensors  # what the server remembers, part of every checkpoint; numbers, texts and lists may stand in it too

@@ -52,6 +52,8 @@ class Replayed(Rounds):
     first model and all rounds since; the present model with its extra. Each is charged as what it weighs.
     """
 
+    evolution = True
+
     update: LocalUpdate | None = None
 
     def __init__(self, setting: Setting, downlink: Downlink) -> None:

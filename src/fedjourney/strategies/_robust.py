@@ -52,6 +52,8 @@ def krum_order(distances: torch.Tensor, byzantine: int) -> list[int]:
 class Robust(Rounds):
     """A strategy that sees every reply: clients run `[update]`, the server replaces the mean."""
 
+    weighted = False
+
     fold = None
 
     def halves(self, task: Task, update: LocalUpdate | None) -> dict[str, LocalUpdate | Work]:

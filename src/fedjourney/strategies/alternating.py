@@ -40,6 +40,8 @@ class Alternating(Rounds):
     of the evolution rounds keeps its moments between them.
     """
 
+    evolution = True
+
     def __init__(
         self,
         setting: Setting,

@@ -37,6 +37,8 @@ class ESGD(Rounds):
     the panel complete: a scorer that fails changes the measure, never who is compared with whom).
     """
 
+    evolution = True
+
     fold = None  # individuals are averaged apart
 
     def __init__(

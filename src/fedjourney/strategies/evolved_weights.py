@@ -37,6 +37,8 @@ class EvolvedWeights(Rounds):
     "fedjourney[evolution]"`.
     """
 
+    evolution = True
+
     fold = None  # the search needs every update by itself
 
     def __init__(

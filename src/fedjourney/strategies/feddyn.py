@@ -29,6 +29,8 @@ class FedDyn(Rounds):
         alpha: α. It cancels in the server's step: α → 0 is not FedAvg.
     """
 
+    weighted = False
+
     def __init__(self, setting: Setting, /, *, alpha: Annotated[float, Gt(0)] = 0.1) -> None:
         super().__init__()
         self.clients, self.strength = setting.clients, alpha

@@ -36,6 +36,7 @@ class FedKSeed(Rounds):
     """
 
     uses_update = False
+    evolution = True
     fold = None  # pairs of unlike seeds do not average
 
     def __init__(

@@ -25,6 +25,8 @@ class FitnessWeighted(Rounds):
     hard one: under label skew this is a different objective, and it trusts what clients say.
     """
 
+    evolution = True
+
     def __init__(
         self,
         setting: Setting,

@@ -27,6 +27,7 @@ class RandomSearch(Replayed):
     """
 
     uses_update = False
+    evolution = False  # the control of those that are
 
     def __init__(
         self,

@@ -30,6 +30,8 @@ class Scaffold(Rounds):
         server_learning_rate: η.
     """
 
+    weighted = False
+
     def __init__(self, setting: Setting, /, *, server_learning_rate: Annotated[float, Gt(0)] = 1.0) -> None:
         super().__init__()
         self.clients, self.server_learning_rate = setting.clients, server_learning_rate

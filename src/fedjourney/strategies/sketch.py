@@ -28,6 +28,8 @@ class Sketch(Replayed):
     several make it sketched FedAvg, the twin of evofed.
     """
 
+    evolution = False  # the control of those that are
+
     def __init__(
         self,
         setting: Setting,
