@@ -45,21 +45,19 @@ def minibatches(x: Tensors, y: Tensors, size: int, seed: int, most: int = 0) -> 
     order = torch.from_numpy(permutation(seed, count)).to(device)
     steps = -(-count // size)
     mask = torch.ones(steps * size, device=device)
-    mask[count:] = 0
-    order = torch.cat([order, order.new_zeros(steps * size - count)])
-    keys = (seed_for(seed, "key") + _KEY_STRIDE * torch.arange(steps)).to(device)
+    if padding := steps * size - count:
+        mask[count:] = 0
+        order = torch.cat([order, order.new_zeros(padding)])
+    masks = mask.view(steps, size).unbind()  # views of all rows by one call are cheaper than one by one
+    keys = (seed_for(seed, "key") + _KEY_STRIDE * torch.arange(steps)).to(device).unbind()
     wanted = min(steps, most) if most else steps
     for start in range(0, wanted, _GATHERED):
         held = range(start, min(start + _GATHERED, wanted))
         rows = order[held.start * size : held.stop * size]
-        gathered = [{name: t[rows].unflatten(0, (-1, size)) for name, t in part.items()} for part in (x, y)]
+        gathered = [{name: t[rows].unflatten(0, (-1, size)).unbind() for name, t in part.items()} for part in (x, y)]
         for place, step in enumerate(held):
-            yield Batch(
-                {name: tensor[place] for name, tensor in gathered[0].items()},
-                {name: tensor[place] for name, tensor in gathered[1].items()},
-                mask[step * size : (step + 1) * size],
-                keys[step],
-            )
+            inputs, targets = ({name: batches[place] for name, batches in part.items()} for part in gathered)
+            yield Batch(inputs, targets, masks[step], keys[step])
 
 
 WATCHED: ContextVar[Callable[[Batch], None] | None] = ContextVar("watched", default=None)

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -40,6 +40,7 @@ class ClientSide:
         """Take device and lanes from `[numerics]`."""
         self._numerics = self.plan.numerics
         self._lanes = Lanes(self._numerics)
+        self._metered = isinstance(self.plan.task, Metered)  # a look at a protocol costs as much as a small step
         self._shared = self._sharing(Exchange("train", 0, "", {}, [], []))
 
     def _sharing(self, exchange: Exchange) -> Shared:
@@ -94,7 +95,7 @@ class ClientSide:
         """Return the client with its shard and its kept state, or the answer that says what is wrong with them."""
         index, stage = exchange.clients[place], "shard"
         try:
-            shard = self.plan.pool if self.plan.rounds.pooled else self.plan.shard(index)[0]
+            shard = self.plan.pool if self.plan.rounds.pooled else self.plan.own(index)
             stage = "state"
             state = self.states.load(index, exchange.states[place])
         except FAULTS as error:
@@ -106,7 +107,7 @@ class ClientSide:
         seed, device = self.plan.experiment.seed, self._numerics.device
         row, state = placed(exchange.row(place), device), placed(state, device)
         task, tally = self.plan.task, Tally()
-        task = tally.of(task.metered() if isinstance(task, Metered) else task)
+        task = tally.of(cast(Metered, task).metered() if self._metered else task)
         return Client(index, exchange.round, self._shared.tensors(), row, state, shard, task, seed, tally)
 
     def _replies(self, half: LocalUpdate | Work, clients: list[Client]) -> list[Reply | BaseException]:
@@ -146,8 +147,9 @@ class ClientSide:
         """Return what one client's work gave, or raised."""
         client.tally.forget()
         client = replace(client, shared=self._shared.tensors())
-        if isinstance(client.task, Metered):
-            client.task.spent.update(dict.fromkeys(client.task.spent, 0.0))  # what lanes spent in vain is not charged
+        if self._metered:
+            spent = cast(Metered, client.task).spent
+            spent.update(dict.fromkeys(spent, 0.0))  # what lanes spent in vain is not charged
         try:
             with self._numerics.applied():
                 if not isinstance(half, LocalUpdate):
@@ -188,7 +190,7 @@ class ClientSide:
                 self.states.save(client.index, client.round, {n: t.cpu().contiguous().clone() for n, t in kept.items()})
         except FAULTS as error:
             return _raised(client.index, "transform", error)
-        spent = client.task.spent if isinstance(client.task, Metered) else {}
+        spent = cast(Metered, client.task).spent if self._metered else {}
         metrics = {"num-examples": float(len(client.shard)), **spent, **reply.metrics}
         return Answer(client.index, tensors, metrics, kept=bool(kept), computed=client.tally.computed)
 
@@ -196,7 +198,7 @@ class ClientSide:
         """Evaluate the shared model on a client's held-out part, and the client's own model where it has one."""
         index, task, personal = exchange.clients[place], self.plan.task, self.plan.personal
         try:
-            _, held = self.plan.shard(index)
+            held = self.plan.held_out(index)
             if len(held) == 0:
                 return Answer(index, metrics={"num-examples": 0.0})
             with self._numerics.applied():

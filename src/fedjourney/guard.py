@@ -81,7 +81,7 @@ def _tensors(value: Any, what: str) -> Tensors:
             raise TypeError(f"{what}: expected tensors by name, got {type(tensor).__name__} under {name!r}")
         if tensor.is_meta or tensor.is_nested or tensor.layout != torch.strided or tensor.is_quantized:
             raise TypeError(f'{what}: expected a dense tensor of numbers under "{name}", got another kind of tensor')
-    return {name: tensor.detach() for name, tensor in value.items()}
+    return {name: tensor.detach() if tensor.requires_grad else tensor for name, tensor in value.items()}
 
 
 def _metrics(value: Any) -> dict[str, float]:

@@ -73,8 +73,15 @@ class Plan:
 
     def shard(self, index: int) -> tuple[Examples, Examples]:
         """Return (train, held-out) examples of one client on the device."""
-        own, held = (self.placed["train"].take(torch.from_numpy(rows)) for rows in self.rows(index))
-        return own, held
+        return self.own(index), self.held_out(index)
+
+    def own(self, index: int) -> Examples:
+        """Return the examples that a client trains on, on the device."""
+        return self.placed["train"].take(torch.from_numpy(self.rows(index)[0]))
+
+    def held_out(self, index: int) -> Examples:
+        """Return the examples of a client that it never trains on, on the device."""
+        return self.placed["train"].take(torch.from_numpy(self.rows(index)[1]))
 
     @cached_property
     def pool(self) -> Examples:
@@ -92,13 +99,14 @@ class Plan:
             return rows[:0], rows
         share = self.experiment["experiment"]["holdout"]
         count = min(round(share * len(rows)), len(rows) - 1)  # one example at least is trained on
+        if not count:
+            return rows, rows[:0]
         held = np.zeros(len(rows), dtype=bool)
-        if count:
-            order = permutation(seed_for(self.experiment.seed, "holdout", index), len(rows))
-            target = next(iter(self.dataset.train.y.values()))
-            if target.dim() == 1:
-                order = order[np.argsort(target.numpy()[rows[order]], kind="stable")]
-            held[order[(np.arange(count) * len(rows)) // count]] = True
+        order = permutation(seed_for(self.experiment.seed, "holdout", index), len(rows))
+        target = next(iter(self.dataset.train.y.values()))
+        if target.dim() == 1:
+            order = order[np.argsort(target.numpy()[rows[order]], kind="stable")]
+        held[order[(np.arange(count) * len(rows)) // count]] = True
         return rows[~held], rows[held]
 
 

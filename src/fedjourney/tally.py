@@ -81,19 +81,22 @@ class _Counted:
 
     def __init__(self, task: Any, tally: Tally) -> None:
         self._task, self._tally = task, tally
-        if hasattr(task, "fitness"):
-
-            @functools.wraps(task.fitness)  # strategies look at its signature
-            def fitness(population: Tensors, shard: Examples, *rest: Any, **named: Any) -> torch.Tensor:
-                scored = getattr(task, "scored", len)
-                tally.forwards += len(next(iter(population.values()))) * int(scored(shard))
-                found: torch.Tensor = task.fitness(population, shard, *rest, **named)
-                return found
-
-            self.fitness = fitness
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
+        found = getattr(self._task, name)
+        if name == "fitness":  # made once somebody scores
+            found = self.fitness = self._counted(found)
+        return found
+
+    def _counted(self, score: Any) -> Any:
+        @functools.wraps(score)  # strategies look at its signature
+        def fitness(population: Tensors, shard: Examples, *rest: Any, **named: Any) -> torch.Tensor:
+            scored = getattr(self._task, "scored", len)
+            self._tally.forwards += len(next(iter(population.values()))) * int(scored(shard))
+            found: torch.Tensor = score(population, shard, *rest, **named)
+            return found
+
+        return fitness
 
     def loss(self, params: Tensors, batch: Batch) -> torch.Tensor:
         """Return the loss; a forward of the batch."""

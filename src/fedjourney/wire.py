@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from fedjourney.tensors import Tensors
 
+_text = json.JSONEncoder(separators=(",", ":")).encode
+
 
 def encoded_size(tensors: Tensors, numbers: Mapping[str, float | int | str] = {}) -> int:
     """Return the bytes of a payload: an 8-byte length, a JSON header of names, dtypes, shapes and numbers, raw values.
@@ -12,5 +14,4 @@ def encoded_size(tensors: Tensors, numbers: Mapping[str, float | int | str] = {}
     This is the safetensors layout; the header is really built, only the raw values are counted rather than copied.
     """
     header = {name: [str(t.dtype).removeprefix("torch."), list(t.shape)] for name, t in tensors.items()}
-    text = json.dumps([header, dict(numbers)], separators=(",", ":"))
-    return 8 + len(text) + sum(t.numel() * t.element_size() for t in tensors.values())
+    return 8 + len(_text([header, dict(numbers)])) + sum(t.numel() * t.element_size() for t in tensors.values())
