@@ -35,6 +35,21 @@ def test_alternating_keeps_its_schedule() -> None:
     assert played == ["train", "train", "train", "evolve", "evolve", "train", "evolve", "evolve"]
 
 
+def test_a_sketch_then_evolution_is_its_halves() -> None:
+    rates = {"learning_rate": 0.1, "evolution_learning_rate": 0.1}
+    sketched = Federation("sketch_then_es", {"directions": 4, "switch": 9, **rates}).play(3)
+    assert same(sketched.params, Federation("sketch", {"directions": 4, "learning_rate": 0.1}).play(3).params)
+    search = {"population": 8, "learning_rate": 0.1, "utility": "raw", "shaping": "client", "downlink": "fitness"}
+    evolved = Federation("sketch_then_es", {"directions": 4, "switch": 0, **rates}).play(3)
+    assert same(evolved.params, Federation("open_es", search).play(3).params)
+    both = Federation("sketch_then_es", {"directions": 4, "switch": 3, **rates}).play(3)
+    assert same(both.params, sketched.params)
+    both.play(2)
+    after = Federation("open_es", search)  # the same rounds of evolution from there, its optimiser new
+    after.params, after.round = sketched.params, 3
+    assert same(both.params, after.play(2).params)
+
+
 def test_fitness_weighted_is_fedavg_without_sharpness_and_a_softmax_with_it() -> None:
     assert same(Federation("fitness_weighted", {"sharpness": 0.0}).play(3).params, Federation("fedavg").play(3).params)
     rounds = Federation("fitness_weighted", {"sharpness": 2.0}).rounds

@@ -19,6 +19,7 @@ REPLAYED: list[tuple[str, dict[str, Any]]] = [
     ("guided_es", {"population": 8, "subspace": 2}),
     ("evofed", {"population": 8, "blocks": 2}),
     ("sketch", {"directions": 4}),
+    ("sketch_then_es", {"directions": 4, "switch": 4}),
     ("random_search", {"population": 8}),
     ("random_search", {"population": 8, "around": "start"}),
     ("decomfl", {"perturbations": 3, "local_steps": 2, "momentum": 0.5, "learning_rate": 0.01}),

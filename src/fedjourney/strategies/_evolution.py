@@ -100,6 +100,18 @@ def utilities(fitness: torch.Tensor) -> torch.Tensor:
     return (raw / raw.sum() - 1 / count)[places(fitness)]
 
 
+def pair_weights(fitness: torch.Tensor, utility: Utility, sigma: float) -> torch.Tensor:
+    """Return (u⁺ - u⁻) / 2n of n pairs, over σ where the utility is raw. [2, n] -> [n]."""
+    pairs = fitness.shape[1]
+    up, down = shaped(fitness.flatten(), utility).view(2, pairs)
+    return ((up - down) / (2 * pairs * (sigma if utility == "raw" else 1))).to(fitness.dtype)
+
+
+def along(vector: torch.Tensor, directions: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return ⟨z_j, vector⟩ for each direction [P], summed in float64. [P] -> [n]."""
+    return torch.stack([(one.double() * vector.double()).sum() for one in directions]).to(vector.dtype)
+
+
 def uniforms(seed: int, count: int) -> np.ndarray:
     """Return numbers in [0, 1), [count] float64: the upper 53 bits of Philox's raw words."""
     return (np.random.Philox(key=seed).random_raw(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -23,8 +23,8 @@ from fedjourney.strategies._evolution import (
     combine,
     direction,
     flatten,
+    pair_weights,
     score_pairs,
-    shaped,
     unflatten,
 )
 from fedjourney.tasks import Task
@@ -106,10 +106,8 @@ class Alternating(Rounds):
         assert cohort.tensors is not None
         if cohort.work == "train":
             return add_scaled(params, update_of(cohort.tensors), self.server_learning_rate)
-        utilities = shaped(cohort.tensors["fitness"].flatten(), self.utility).view(2, self.pairs)
-        scale = 2 * self.pairs * (self.sigma if self.utility == "raw" else 1)
-        flat = flatten(params)
+        flat, weights = flatten(params), pair_weights(cohort.tensors["fitness"], self.utility, self.sigma)
         directions = (self._direction(round, pair, flat) for pair in range(self.pairs))
-        estimate = combine(((utilities[0] - utilities[1]) / scale).to(flat.dtype), directions, flat)
+        estimate = combine(weights, directions, flat)
         moved, self.state = climb(flat, estimate, self.state, self.optimizer, self.learning_rate)
         return unflatten(moved, params)

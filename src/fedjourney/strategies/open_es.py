@@ -27,8 +27,8 @@ from fedjourney.strategies._evolution import (
     combine,
     direction,
     flatten,
+    pair_weights,
     score_pairs,
-    shaped,
     unflatten,
 )
 from fedjourney.strategies._evolution import centred_ranks as centred_ranks
@@ -82,10 +82,7 @@ class OpenES(Replayed):
         return direction(self.noise, seed_for(self.setting.seed, "directions", round, pair), flat)
 
     def _weights(self, fitness: torch.Tensor) -> torch.Tensor:
-        """Return (u⁺ - u⁻) / 2n [pairs] from fitness [2, pairs]."""
-        utilities = shaped(fitness.flatten(), self.utility).view(2, self.pairs)
-        scale = 2 * self.pairs * (self.sigma if self.utility == "raw" else 1)
-        return ((utilities[0] - utilities[1]) / scale).to(fitness.dtype)
+        return pair_weights(fitness, self.utility, self.sigma)
 
     def answer(self, client: Client, extra: Tensors) -> Reply:
         """Score the candidates on one minibatch."""

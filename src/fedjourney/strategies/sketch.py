@@ -14,7 +14,16 @@ from annotated_types import Ge, Gt, Le
 
 from fedjourney.seeds import seed_for
 from fedjourney.strategies import Cohort, Setting, update_of
-from fedjourney.strategies._evolution import Distribution, Optimizer, climb, combine, direction, flatten, unflatten
+from fedjourney.strategies._evolution import (
+    Distribution,
+    Optimizer,
+    along,
+    climb,
+    combine,
+    direction,
+    flatten,
+    unflatten,
+)
 from fedjourney.strategies._replay import Downlink, Replayed
 from fedjourney.tensors import Tensors
 from fedjourney.updates import Client, Reply
@@ -57,10 +66,8 @@ class Sketch(Replayed):
         assert self.update is not None
         reply = client.train(self.update)
         moved = flatten(update_of(reply.tensors))
-        along = [
-            (self._direction(client.round, j, moved).double() * moved.double()).sum() for j in range(self.directions)
-        ]
-        return Reply({"products": torch.stack(along).to(moved.dtype)}, reply.metrics, reply.state)
+        products = along(moved, (self._direction(client.round, j, moved) for j in range(self.directions)))
+        return Reply({"products": products}, reply.metrics, reply.state)
 
     def news(self, round: int, cohort: Cohort) -> Tensors:
         """The mean products [directions]."""
