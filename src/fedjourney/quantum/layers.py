@@ -27,7 +27,7 @@ def with_live_weights(model: nn.Module) -> nn.Module:
     """Let every `TorchLayer` in a model read its weights where PyTorch keeps them.
 
     A TorchLayer registers its parameters, but computes with a dict of its own, `qnode_weights`; whoever calls it with
-    other parameters (`torch.func.functional_call`, as all tasks do) would be answered with the old ones.
+    other parameters (`fedjourney.stateless`, as all tasks do) would be answered with the old ones.
     """
     for module in model.modules():
         weights = module.__dict__.get("qnode_weights")

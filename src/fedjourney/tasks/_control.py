@@ -7,13 +7,14 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from fedjourney.batching import Batch, minibatches
 from fedjourney.data import Examples
 from fedjourney.environments import Environment
 from fedjourney.errors import ConfigError
 from fedjourney.seeds import permutation, seed_for
+from fedjourney.stateless import Stateless
 from fedjourney.tasks import MakeModel, Signature, initial_parameters, refuse_buffers
 from fedjourney.tasks._episodes import advantages, hidden, play, rollout
 from fedjourney.tensors import Tensors, placed
@@ -62,6 +63,7 @@ class Control:
         with torch.device("meta"):
             self._model = make_model()
             refuse_buffers(self._model)
+            self._call = Stateless(self._model)
             width = self._model(torch.empty(2, signature.features)).shape[-1]
         if width not in (signature.classes, signature.classes + 1):
             raise ConfigError(
@@ -83,7 +85,7 @@ class Control:
 
     def outputs(self, params: Tensors, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits [B, A] and values [B] (0 without a critic) of observations [B, O]."""
-        found = functional_call(self._model, params, (observations.to(next(iter(params.values())).device, self.dtype),))
+        found = self._call(params, observations.to(next(iter(params.values())).device, self.dtype))
         actions = self.signature.classes
         return found[..., :actions], found[..., actions] if self.has_value else torch.zeros_like(found[..., 0])
 

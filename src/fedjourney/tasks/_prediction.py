@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 from torch.nn import functional as F
 
 from fedjourney.batching import Batch, minibatches
 from fedjourney.data import Examples
 from fedjourney.kernels import OwnPooling
+from fedjourney.stateless import Stateless
 from fedjourney.tasks import MakeModel, Signature, initial_parameters, refuse_buffers
 from fedjourney.tensors import Tensors
 
@@ -31,6 +32,7 @@ class Prediction(ABC):
         with torch.device("meta"):
             self._model = make_model()
         refuse_buffers(self._model)
+        self._call = Stateless(self._model)
         # PyTorch's recurrent layers have no rule for lanes: their candidates are scored one after the other
         self._in_lanes = not any(isinstance(module, nn.RNNBase) for module in self._model.modules())
 
@@ -42,7 +44,7 @@ class Prediction(ABC):
         """Return what the model says of each example [B, …]; one that says `takes_key` gets the step's noise key."""
         inputs = tuple(t.to(self.dtype) if t.is_floating_point() else t for t in x.values())
         noise = {"key": key} if getattr(self._model, "takes_key", False) else {}
-        return functional_call(self._model, params, inputs, noise)
+        return self._call(params, *inputs, **noise)
 
     @abstractmethod
     def losses(self, outputs: torch.Tensor, y: Tensors) -> torch.Tensor:

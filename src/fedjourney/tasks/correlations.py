@@ -6,11 +6,12 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge, Le
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from fedjourney.batching import Batch, minibatches
 from fedjourney.data import Examples
 from fedjourney.errors import ConfigError
+from fedjourney.stateless import Stateless
 from fedjourney.tasks import MakeModel, Signature, Task, initial_parameters, refuse_buffers
 from fedjourney.tensors import Tensors
 
@@ -50,6 +51,7 @@ class _Correlations:
         with torch.device("meta"):
             self._model = make_model()
         refuse_buffers(self._model)
+        self._call = Stateless(self._model)
 
     def init(self, seed: int) -> Tensors:
         """Return fresh parameters."""
@@ -59,7 +61,7 @@ class _Correlations:
         """Return (predicted - target, target) [B, E]."""
         inputs = tuple(tensor.to(self.dtype) for tensor in x.values())
         target = next(iter(y.values())).to(self.dtype)
-        return functional_call(self._model, params, inputs) - target, target
+        return self._call(params, *inputs) - target, target
 
     def loss(self, params: Tensors, batch: Batch) -> torch.Tensor:
         """Return the masked mean squared error []."""
