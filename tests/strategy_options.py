@@ -13,6 +13,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "fedadam": {"learning_rate": 0.3, "beta_1": 0.5},
     "fedyogi": {"learning_rate": 0.3, "beta_1": 0.5},
     "fedsgd": {"learning_rate": 0.5},
+    "fedchain": {"switch": 8, "learning_rate": 0.5},
     "qfedavg": {"q": 0.1},
     "fedavgm": {"momentum": 0.5},
     "feddyn": {"alpha": 1.0},

@@ -176,9 +176,12 @@ class ClientSide:
             return Answer(client.index, problem=Problem("malformed", "reply", described(error)))
         try:
             tensors, kept = dict(reply.tensors), dict(reply.state)
-            if self.plan.transforms:
+            transforms = self.plan.transforms if any(name.startswith("update/") for name in tensors) else []
+            if transforms:
                 tensors = placed(tensors, CPU)  # what travels is encoded there
-            for number, transform in enumerate(self.plan.transforms):
+            elif kept:  # what transforms keep waits for the next update
+                kept |= {name: t for name, t in client.state.items() if name.startswith("transform/")}
+            for number, transform in enumerate(transforms):
                 prefix = f"transform/{number}/"
                 update = {name: t for name, t in tensors.items() if name.startswith("update/")}
                 own = {n.removeprefix(prefix): t.cpu() for n, t in client.state.items() if n.startswith(prefix)}

@@ -223,3 +223,11 @@ def test_a_run_sends_less_and_still_learns(name: str, options: str, small: str, 
     assert result.rounds[-1]["bytes_up"] < 4 * 0.25 * encoded_size(result.parameters)
     assert not any(row["clients"]["failed"] for row in result.rounds[1:])
     assert result.rounds[-1]["test"]["loss"] < 0.9 * result.rounds[0]["test"]["loss"]
+
+
+@pytest.mark.parametrize("strategy", ["alternating", "fedchain"])
+def test_replies_without_an_update_pass_transforms_by(strategy: str, small: str, tmp_path: Path) -> None:
+    options = "population = 4" if strategy == "alternating" else "switch = 2"
+    text = f'{small}[[transform]]\nname = "topk"\nshare = 0.1\n[strategy]\nname = "{strategy}"\n{options}\n'
+    rows = fedjourney.run(config.parse(text), tmp_path / "run").rounds[1:]
+    assert all(row["clients"]["counted"] and not row["clients"]["failed"] for row in rows)

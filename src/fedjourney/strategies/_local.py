@@ -13,7 +13,7 @@ from fedjourney.batching import Batch, Gradient, Loss
 from fedjourney.errors import ConfigError
 from fedjourney.tasks import Task
 from fedjourney.tensors import Tensors
-from fedjourney.updates import Carry, LocalUpdate, Reply
+from fedjourney.updates import Carry, LocalUpdate, Reply, zeros
 
 Remember: TypeAlias = Callable[[Tensors, Tensors, Tensors], Tensors]
 """(shared, row, state) -> what every step and the end may look at."""
@@ -84,6 +84,28 @@ def extended(
         return finish(reply, shared, group(_OWN, carry.extra), float(carry.extra[_STEPS]))
 
     return LocalUpdate(update.passes, start, step, end, update.personal)
+
+
+def shard_gradient(task: Task) -> LocalUpdate:
+    """Return the update that answers minus the gradient of a shard's mean loss, at fixed parameters batch by batch."""
+
+    def start(shared: Tensors, row: Tensors, state: Tensors) -> Carry:
+        one = next(iter(shared.values())).new_zeros(())
+        return Carry(dict(shared), under("sum", zeros(shared)) | {"loss": one, "count": one})
+
+    def step(carry: Carry, batch: Batch, gradient: Gradient) -> Carry:
+        grads, loss = gradient(task.loss, carry.params, batch)
+        sums, count = group("sum", carry.extra), batch.mask.sum().to(loss.dtype)
+        sums = {name: sums[name] + count * g for name, g in grads.items()}
+        told = {"loss": carry.extra["loss"] + count * loss, "count": carry.extra["count"] + count}
+        return Carry(carry.params, under("sum", sums) | told)
+
+    def finish(shared: Tensors, carry: Carry) -> Reply:
+        count = float(carry.extra["count"].clamp(min=1))
+        downhill = {name: -(total / count) for name, total in group("sum", carry.extra).items()}
+        return Reply(under("update", downhill), {"loss": float(carry.extra["loss"]) / count}, {})
+
+    return LocalUpdate(1, start, step, finish)
 
 
 def proximal(update: LocalUpdate, mu: float) -> LocalUpdate:

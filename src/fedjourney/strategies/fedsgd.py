@@ -8,13 +8,12 @@ from typing import Annotated, Literal
 
 from annotated_types import Gt
 
-from fedjourney.batching import Batch, Gradient
 from fedjourney.strategies import Cohort, Rounds, Setting, update_of
 from fedjourney.strategies._adaptive import adam
-from fedjourney.strategies._local import group, under
+from fedjourney.strategies._local import shard_gradient
 from fedjourney.tasks import Task
 from fedjourney.tensors import Tensors, add_scaled
-from fedjourney.updates import Carry, LocalUpdate, Reply, Work, zeros
+from fedjourney.updates import LocalUpdate, Work
 
 
 class FedSGD(Rounds):
@@ -44,24 +43,7 @@ class FedSGD(Rounds):
 
     def halves(self, task: Task, update: LocalUpdate | None) -> dict[str, LocalUpdate | Work]:
         """Clients answer minus the gradient of their shard's mean loss."""
-
-        def start(shared: Tensors, row: Tensors, state: Tensors) -> Carry:
-            one = next(iter(shared.values())).new_zeros(())
-            return Carry(dict(shared), under("sum", zeros(shared)) | {"loss": one, "count": one})
-
-        def step(carry: Carry, batch: Batch, gradient: Gradient) -> Carry:
-            grads, loss = gradient(task.loss, carry.params, batch)
-            sums, count = group("sum", carry.extra), batch.mask.sum().to(loss.dtype)
-            sums = {name: sums[name] + count * g for name, g in grads.items()}
-            told = {"loss": carry.extra["loss"] + count * loss, "count": carry.extra["count"] + count}
-            return Carry(carry.params, under("sum", sums) | told)
-
-        def finish(shared: Tensors, carry: Carry) -> Reply:
-            count = float(carry.extra["count"].clamp(min=1))
-            downhill = {name: -(total / count) for name, total in group("sum", carry.extra).items()}
-            return Reply(under("update", downhill), {"loss": float(carry.extra["loss"]) / count}, {})
-
-        return {"train": LocalUpdate(1, start, step, finish)}
+        return {"train": shard_gradient(task)}
 
     def tell(self, round: int, params: Tensors, cohort: Cohort) -> Tensors:
         """Step downhill."""
