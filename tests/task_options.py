@@ -81,6 +81,21 @@ name = "gru"
 width = 4
 """
 
+SINUSOIDS = """
+[data]
+name = "sinusoids"
+sinusoids = 4
+episodes = 3
+points = 8
+validation = 5
+test = 7
+[partition]
+name = "natural"
+by = "sinusoid"
+[model]
+name = "mlp"
+hidden = [6]
+"""
 TASKS: dict[str, str] = {
     "classification": DIGITS + '[task]\nname = "classification"\n',
     "regression": ANGLES + '[task]\nname = "regression"\nscale = 30.0\nunit = "degrees"\n',
@@ -89,5 +104,8 @@ TASKS: dict[str, str] = {
     "forecast": SERIES + '[task]\nname = "forecast"\nperiod = 4\n',
     "correlations": SERIES + '[task]\nname = "correlations"\n',
     "control": WORLDS + '[task]\nname = "control"\nenvironments = 2\nsteps = 20\nbatch_size = 20\n',
+    "adaptation": SINUSOIDS + '[task]\nname = "adaptation"\nbatch_size = 2\nevaluation_steps = 2\n',
+    "adaptation, learned rates": SHEETS + '[task]\nname = "adaptation"\nshots = 1\nlearned_rates = true\n',
+    "prototypes": SHEETS + '[task]\nname = "prototypes"\nbatch_size = 3\n',
     "next_character": TOPICS + '[task]\nname = "next_character"\nbatch_size = 40\n',
 }

@@ -64,10 +64,16 @@ WATCHED: ContextVar[Callable[[Batch], None] | None] = ContextVar("watched", defa
 """Told of the batch of every gradient taken outside of lanes: whoever takes it, the client pays for it."""
 
 
+def note(batch: Batch, gradients: int = 1) -> None:
+    """Tell whoever counts that so many gradients of a batch are taken; those of `gradient` itself it tells of."""
+    if (tell := WATCHED.get()) is not None:
+        for _ in range(gradients):
+            tell(batch)
+
+
 def gradient(loss: Loss, params: Tensors, batch: Batch) -> tuple[Tensors, torch.Tensor]:
     """Return (gradients by name, loss []) of one client, by reverse mode outside of any lane."""
-    if (tell := WATCHED.get()) is not None:
-        tell(batch)
+    note(batch)
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
     value = loss(leaves, batch)
     grads = torch.autograd.grad(value, list(leaves.values()))

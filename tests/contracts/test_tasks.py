@@ -18,7 +18,7 @@ from fedjourney.metrics import headline
 from fedjourney.noise import rademacher
 from fedjourney.plan import Plan, plan
 from fedjourney.seeds import seed_for
-from fedjourney.tasks._prediction import Prediction
+from fedjourney.tasks._prediction import PerExample
 from fedjourney.tensors import Tensors
 from fedjourney.updates import Client, LocalUpdate
 
@@ -140,7 +140,7 @@ def test_fitness_is_that_of_each_alone_and_higher_is_better(name: str) -> None:
     assert scored.shape == (3,)
     alone = [found.task.fitness({n: t[None] for n, t in one.items()}, shard, 5) for one in each]
     torch.testing.assert_close(scored, torch.cat(alone), rtol=1e-9, atol=1e-9)
-    if isinstance(found.task, Prediction):
+    if isinstance(found.task, PerExample):
         batch = next(iter(found.task.batches({}, shard, 5)))
         losses = torch.stack([found.task.loss(one, batch) for one in each])
         torch.testing.assert_close(scored, -losses, rtol=1e-9, atol=1e-9)

@@ -19,8 +19,8 @@ EVALUATION_BLOCK = 512
 POPULATION_CHUNK = 32  # candidates at once; more gain little, and take memory
 
 
-class Prediction(ABC):
-    """A model's output for each example, and a loss for each; what a task adds is `losses` and its sums."""
+class PerExample(ABC):
+    """A model and a loss for each example; what a task adds is the losses, and the sums its metrics are made of."""
 
     def __init__(
         self, make_model: MakeModel, signature: Signature, batch_size: int, dtype: torch.dtype, steps: int = 0
@@ -47,11 +47,11 @@ class Prediction(ABC):
         return self._call(params, *inputs, **noise)
 
     @abstractmethod
-    def losses(self, outputs: torch.Tensor, y: Tensors) -> torch.Tensor:
+    def example_losses(self, params: Tensors, batch: Batch) -> torch.Tensor:
         """Return one loss for each example [B]."""
 
     @abstractmethod
-    def block_sums(self, outputs: torch.Tensor, y: Tensors) -> Tensors:
+    def sums(self, params: Tensors, part: Examples) -> Tensors:
         """Return what is summed over examples, for metrics; one of the sums is `examples`."""
 
     @abstractmethod
@@ -60,7 +60,7 @@ class Prediction(ABC):
 
     def loss(self, params: Tensors, batch: Batch) -> torch.Tensor:
         """Return the masked mean loss []."""
-        losses = self.losses(self.outputs(params, batch.x, batch.key), batch.y)
+        losses = self.example_losses(params, batch)
         mask = batch.mask.to(losses.dtype)
         return (losses * mask).sum() / mask.sum().clamp(min=1)
 
@@ -98,9 +98,29 @@ class Prediction(ABC):
         with torch.no_grad():
             for start in range(0, max(len(shard), 1), EVALUATION_BLOCK):
                 part = shard.cut(slice(start, start + EVALUATION_BLOCK))
-                found = self.block_sums(self.outputs(params, part.x), part.y)
+                found = self.sums(params, part)
                 sums = {name: sums[name] + total if sums else total for name, total in found.items()}
         return sums
+
+
+class Prediction(PerExample):
+    """A model's output for each example, and a loss for each; what a task adds is `losses` and its sums."""
+
+    @abstractmethod
+    def losses(self, outputs: torch.Tensor, y: Tensors) -> torch.Tensor:
+        """Return one loss for each example [B]."""
+
+    @abstractmethod
+    def block_sums(self, outputs: torch.Tensor, y: Tensors) -> Tensors:
+        """Return what is summed over examples, for metrics; one of the sums is `examples`."""
+
+    def example_losses(self, params: Tensors, batch: Batch) -> torch.Tensor:
+        """Return the loss of each example's output [B]."""
+        return self.losses(self.outputs(params, batch.x, batch.key), batch.y)
+
+    def sums(self, params: Tensors, part: Examples) -> Tensors:
+        """Return the sums over the outputs."""
+        return self.block_sums(self.outputs(params, part.x), part.y)
 
 
 class CrossEntropy(Prediction):
