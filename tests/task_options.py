@@ -80,6 +80,23 @@ by = "series"
 name = "gru"
 width = 4
 """
+BANDITS = """
+[data]
+name = "bandits"
+arms = 3
+pulls = 3
+families = 4
+trials = 20
+validation = 2
+test = 6
+[partition]
+name = "natural"
+by = "family"
+[model]
+name = "gru"
+width = 4
+answers = "every"
+"""
 
 TASKS: dict[str, str] = {
     "classification": DIGITS + '[task]\nname = "classification"\n',
@@ -88,6 +105,7 @@ TASKS: dict[str, str] = {
     "verification, triplet": SHEETS + '[task]\nname = "verification"\nloss = "triplet"\nmargin = 0.5\n',
     "forecast": SERIES + '[task]\nname = "forecast"\nperiod = 4\n',
     "correlations": SERIES + '[task]\nname = "correlations"\n',
+    "bandits": BANDITS + '[task]\nname = "bandits"\ntrials = 20\nbatch_size = 12\nepisodes = 3\n',
     "control": WORLDS + '[task]\nname = "control"\nenvironments = 2\nsteps = 20\nbatch_size = 20\n',
     "next_character": TOPICS + '[task]\nname = "next_character"\nbatch_size = 40\n',
 }

@@ -8,8 +8,9 @@ import torch
 from annotated_types import Ge, Le
 
 from fedjourney.data import Dataset, Examples, Source
+from fedjourney.data._common import evenly
 from fedjourney.environments import ENVIRONMENTS, Environment
-from fedjourney.seeds import permutation, seed_for, uniform
+from fedjourney.seeds import seed_for, uniform
 from fedjourney.tensors import digest_update
 
 
@@ -58,16 +59,10 @@ def _drawn(environment: Environment, count: int, spread: float, seed: int) -> tu
     """Return each world's numbers [worlds, W], and how wide its starts lie [worlds]."""
     columns = []
     for name, standard in environment.standard.items():
-        place, most = _even(count, seed_for(seed, "worlds", name)) * spread, environment.unlike[name]
+        place, most = evenly(count, seed_for(seed, "worlds", name)) * spread, environment.unlike[name]
         columns.append(standard * most**place if standard else most * place)
-    wide = environment.start * (1 + spread * (1 + _even(count, seed_for(seed, "worlds", "start"))))
+    wide = environment.start * (1 + spread * (1 + evenly(count, seed_for(seed, "worlds", "start"))))
     return np.stack(columns, 1), wide
-
-
-def _even(count: int, seed: int) -> np.ndarray:
-    """Return numbers in [-1, 1), one in each of `count` equal parts, in a drawn order."""
-    within = uniform(torch.tensor(seed), count).double().numpy()
-    return 2 * (permutation(seed, count) + within) / count - 1
 
 
 def _starts(environment: Environment, numbers: np.ndarray, wide: np.ndarray, count: int, seed: int) -> Examples:

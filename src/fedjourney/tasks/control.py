@@ -8,7 +8,8 @@ from annotated_types import Ge, Gt, Le
 from fedjourney.environments import ENVIRONMENTS
 from fedjourney.errors import ConfigError
 from fedjourney.tasks import MakeModel, Signature, Task
-from fedjourney.tasks._control import Algorithm, Control, Learning
+from fedjourney.tasks._control import Control
+from fedjourney.tasks._policy_gradient import Algorithm, learning
 
 
 def control(
@@ -62,25 +63,11 @@ def control(
             f"[task] control expects episodes of {' or '.join(ENVIRONMENTS)}, got targets "
             f'{", ".join(signature.outputs)}. Take [data] name = "worlds".'
         )
-    of_ppo = {"clip": clip, "epochs": epochs, "batch_size": batch_size}
-    unread = [name for name, value in of_ppo.items() if value is not None and algorithm != "ppo"]
-    unread += ["mixing"] if mixing is not None and algorithm == "reinforce" else []
-    if unread:
-        raise ConfigError(f'[task] {unread[0]} is set, but algorithm "{algorithm}" does not use it. Remove it.')
-    ppo, rollout = algorithm == "ppo", environments * steps
-    learning = Learning(
-        algorithm,
-        environments,
-        steps,
-        discount,
-        mixing=1.0 if algorithm == "reinforce" else 0.95 if mixing is None else mixing,
-        clip=clip or 0.2,
-        epochs=epochs or (4 if ppo else 1),
-        batch_size=batch_size or (min(500, rollout) if ppo else rollout),
-        entropy=entropy,
-        value_weight=value_weight,
-    )
-    task = Control(make_model, signature, dtype, found[0], learning, episodes)
+    how = learning(
+        algorithm, discount, mixing, clip, epochs, batch_size, entropy, value_weight,
+        usual_mixing=0.95, usual_batch=500, rollout=environments * steps,
+    )  # fmt: skip
+    task = Control(make_model, signature, dtype, found[0], how, environments, steps, episodes)
     if algorithm != "reinforce" and not task.has_value:
         raise ConfigError(
             f'[task] algorithm: "{algorithm}" expects a model with a value besides the logits, got none. '
