@@ -97,6 +97,22 @@ name = "gru"
 width = 4
 answers = "every"
 """
+FUNCTIONS = """
+[data]
+name = "functions"
+shots = 3
+families = 4
+sequences = 20
+validation = 2
+test = 6
+[partition]
+name = "natural"
+by = "family"
+[model]
+name = "gru"
+width = 4
+answers = "every"
+"""
 
 TASKS: dict[str, str] = {
     "classification": DIGITS + '[task]\nname = "classification"\n',
@@ -106,6 +122,7 @@ TASKS: dict[str, str] = {
     "forecast": SERIES + '[task]\nname = "forecast"\nperiod = 4\n',
     "correlations": SERIES + '[task]\nname = "correlations"\n',
     "bandits": BANDITS + '[task]\nname = "bandits"\ntrials = 20\nbatch_size = 12\nepisodes = 3\n',
+    "in_context": FUNCTIONS + '[task]\nname = "in_context"\n',
     "control": WORLDS + '[task]\nname = "control"\nenvironments = 2\nsteps = 20\nbatch_size = 20\n',
     "next_character": TOPICS + '[task]\nname = "next_character"\nbatch_size = 40\n',
 }
