@@ -81,14 +81,16 @@ class Control(PolicyGradient):
         return torch.from_numpy(earned.reshape(members, count).mean(1)).to(self.dtype)
 
     def evaluate(self, params: Tensors, shard: Examples) -> Tensors:
-        """Return float64 sums over one greedy episode a row; `returns` counts them by size [horizon + 1]."""
+        """Return float64 sums over one greedy episode a row; `returns` counts them, rounded, over their span [R]."""
         with torch.no_grad():
             earned, steps = play(
                 lambda seen: self.outputs(params, seen)[0].argmax(-1),
                 self.environment,
                 *hidden(self.environment, shard),
             )
-        counted = np.bincount(np.abs(earned).astype(np.int64), minlength=self.environment.horizon + 1)
+        low, high = self.environment.span
+        places = np.clip(np.rint(earned), low, high).astype(np.int64) - low
+        counted = np.bincount(places, minlength=high - low + 1)
         good = earned >= self.environment.threshold
         sums = {"return": earned.sum(), "steps": steps.sum(), "solved": good.sum(), "episodes": len(shard)}
         found = {name: torch.tensor(float(value), dtype=torch.float64) for name, value in sums.items()}
@@ -96,14 +98,14 @@ class Control(PolicyGradient):
 
     def summary(self, sums: Tensors) -> dict[str, float]:
         """Return `return` (the mean), `interquartile_mean`, `solved_share` and `steps` of an episode."""
-        count, sign = float(sums["episodes"]), 1 if self.environment.threshold > 0 else -1
+        count, low = float(sums["episodes"]), self.environment.span[0]
         if count == 0:
             return {}
         below = sums["returns"].cumsum(0).clamp(count / 4, 3 * count / 4)
-        inner = below.diff(prepend=below.new_tensor([count / 4])) * torch.arange(len(below))
+        inner = below.diff(prepend=below.new_tensor([count / 4])) * (low + torch.arange(len(below)))
         return {
             "return": float(sums["return"]) / count,
-            "interquartile_mean": sign * float(inner.sum()) / (count / 2),
+            "interquartile_mean": float(inner.sum()) / (count / 2),
             "solved_share": float(sums["solved"]) / count,
             "steps": float(sums["steps"]) / count,
         }

@@ -5,7 +5,7 @@ from typing import Annotated
 import torch
 from annotated_types import Ge, Gt, Le
 
-from fedjourney.environments import ENVIRONMENTS
+from fedjourney.environments import environment_named
 from fedjourney.errors import ConfigError
 from fedjourney.tasks import MakeModel, Signature, Task
 from fedjourney.tasks._control import Control
@@ -57,17 +57,17 @@ def control(
     https://arxiv.org/abs/1602.01783 (A2C, without its asynchrony); Schulman et al. 2017,
     https://arxiv.org/abs/1707.06347 (PPO).
     """
-    found = [ENVIRONMENTS[name] for name in signature.outputs if name in ENVIRONMENTS]
-    if not found:
+    names = [name for name in signature.outputs if name != "state"]
+    if "state" not in signature.outputs or len(names) != 1:
         raise ConfigError(
-            f"[task] control expects episodes of {' or '.join(ENVIRONMENTS)}, got targets "
-            f'{", ".join(signature.outputs)}. Take [data] name = "worlds".'
+            f"[task] control expects episodes of an environment, got targets {', '.join(signature.outputs)}. "
+            'Take [data] name = "worlds".'
         )
     how = learning(
         algorithm, discount, mixing, clip, epochs, batch_size, entropy, value_weight,
         usual_mixing=0.95, usual_batch=500, rollout=environments * steps,
     )  # fmt: skip
-    task = Control(make_model, signature, dtype, found[0], how, environments, steps, episodes)
+    task = Control(make_model, signature, dtype, environment_named(names[0]), how, environments, steps, episodes)
     if algorithm != "reinforce" and not task.has_value:
         raise ConfigError(
             f'[task] algorithm: "{algorithm}" expects a model with a value besides the logits, got none. '
