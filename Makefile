@@ -10,7 +10,7 @@ help: ## list the targets
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,ray,evolution,series]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,ray,evolution,series,rl]'
 	@touch $(STAMP)
 
 demo: $(STAMP) ## install, run the quickstart, say where its report is

@@ -80,6 +80,39 @@ by = "series"
 name = "gru"
 width = 4
 """
+BANDITS = """
+[data]
+name = "bandits"
+arms = 3
+pulls = 3
+families = 4
+trials = 20
+validation = 2
+test = 6
+[partition]
+name = "natural"
+by = "family"
+[model]
+name = "gru"
+width = 4
+answers = "every"
+"""
+FUNCTIONS = """
+[data]
+name = "functions"
+shots = 3
+families = 4
+sequences = 20
+validation = 2
+test = 6
+[partition]
+name = "natural"
+by = "family"
+[model]
+name = "gru"
+width = 4
+answers = "every"
+"""
 
 SINUSOIDS = """
 [data]
@@ -103,6 +136,8 @@ TASKS: dict[str, str] = {
     "verification, triplet": SHEETS + '[task]\nname = "verification"\nloss = "triplet"\nmargin = 0.5\n',
     "forecast": SERIES + '[task]\nname = "forecast"\nperiod = 4\n',
     "correlations": SERIES + '[task]\nname = "correlations"\n',
+    "bandits": BANDITS + '[task]\nname = "bandits"\ntrials = 20\nbatch_size = 12\nepisodes = 3\n',
+    "in_context": FUNCTIONS + '[task]\nname = "in_context"\n',
     "control": WORLDS + '[task]\nname = "control"\nenvironments = 2\nsteps = 20\nbatch_size = 20\n',
     "adaptation": SINUSOIDS + '[task]\nname = "adaptation"\nbatch_size = 2\nevaluation_steps = 2\n',
     "adaptation, learned rates": SHEETS + '[task]\nname = "adaptation"\nshots = 1\nlearned_rates = true\n',

@@ -9,9 +9,13 @@ https://arxiv.org/abs/2407.17032.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType as Fixed
 
 import numpy as np
+import torch
+
+from fedjourney.seeds import uniform
 
 Stepped = tuple[np.ndarray, np.ndarray, np.ndarray]
 """States [n, S], rewards [n], whether the episode has terminated [n]."""
@@ -30,13 +34,27 @@ class Environment(ABC):
         start: every number of a state starts uniformly within ± this.
     """
 
-    name: ClassVar[str]
-    actions: ClassVar[int]
-    horizon: ClassVar[int]
-    threshold: ClassVar[float]
-    standard: ClassVar[dict[str, float]]
-    unlike: ClassVar[dict[str, float]]
-    start: ClassVar[float]
+    name: str
+    actions: int
+    horizon: int
+    threshold: float
+    standard: Mapping[str, float]
+    unlike: Mapping[str, float]
+    start: float
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Return the lowest and the highest return: a reward is at most 1, or at least -1, in size."""
+        return (0, self.horizon) if self.threshold > 0 else (-self.horizon, 0)
+
+    def draw(self, wide: np.ndarray, seed: int) -> np.ndarray:
+        """Return where episodes begin [n, 4]: each number uniform within ± how wide the starts of its world lie [n]."""
+        within = 2 * uniform(torch.tensor(seed), 4 * len(wide)).double().numpy().reshape(-1, 4) - 1
+        return within * wide[:, None]
+
+    def begin(self, starts: np.ndarray, worlds: np.ndarray) -> np.ndarray:
+        """Return the states [n, S] of episodes that begin at `starts` [n, …], in worlds [n, W]."""
+        return starts
 
     @abstractmethod
     def observe(self, states: np.ndarray) -> np.ndarray:
@@ -54,8 +72,8 @@ class CartPole(Environment):
     """
 
     name, actions, horizon, threshold, start = "CartPole-v1", 2, 500, 475.0, 0.05
-    standard: ClassVar = {"gravity": 9.8, "cart": 1.0, "pole": 0.1, "length": 0.5, "force": 10.0, "bias": 0.0}
-    unlike: ClassVar = {"gravity": 2.0, "cart": 2.0, "pole": 3.0, "length": 3.0, "force": 1.5, "bias": 3.0}
+    standard = Fixed({"gravity": 9.8, "cart": 1.0, "pole": 0.1, "length": 0.5, "force": 10.0, "bias": 0.0})
+    unlike = Fixed({"gravity": 2.0, "cart": 2.0, "pole": 3.0, "length": 3.0, "force": 1.5, "bias": 3.0})
     _seconds, _angle, _track = 0.02, 12 * 2 * np.pi / 360, 2.4
 
     def observe(self, states: np.ndarray) -> np.ndarray:
@@ -83,8 +101,8 @@ class Acrobot(Environment):
     """
 
     name, actions, horizon, threshold, start = "Acrobot-v1", 3, 500, -100.0, 0.1
-    standard: ClassVar = {"mass_1": 1.0, "mass_2": 1.0, "length_1": 1.0, "centre_1": 0.5, "centre_2": 0.5, "bias": 0.0}
-    unlike: ClassVar = {"mass_1": 1.4, "mass_2": 1.4, "length_1": 1.3, "centre_1": 1.3, "centre_2": 1.3, "bias": 0.3}
+    standard = Fixed({"mass_1": 1.0, "mass_2": 1.0, "length_1": 1.0, "centre_1": 0.5, "centre_2": 0.5, "bias": 0.0})
+    unlike = Fixed({"mass_1": 1.4, "mass_2": 1.4, "length_1": 1.3, "centre_1": 1.3, "centre_2": 1.3, "bias": 0.3})
     _seconds, _gravity, _inertia = 0.2, 9.8, 1.0
     _fastest = np.array([4 * np.pi, 9 * np.pi])
 
@@ -127,3 +145,16 @@ class Acrobot(Environment):
 
 
 ENVIRONMENTS: dict[str, Environment] = {environment.name: environment for environment in (CartPole(), Acrobot())}
+
+
+def environment_named(name: str) -> Environment:
+    """Return an environment by Gymnasium's id: one that is computed here, or Gymnasium's own.
+
+    Raises:
+        ConfigError: there is none, or a package is missing.
+    """
+    if name in ENVIRONMENTS:
+        return ENVIRONMENTS[name]
+    from fedjourney.gymnasium_environments import gymnasium_environment
+
+    return gymnasium_environment(name)

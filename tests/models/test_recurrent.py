@@ -101,3 +101,19 @@ def test_the_published_size_follows_from_bytes_and_two_markers() -> None:
     signature = Signature({"tokens": (80,)}, {"next": (80,)}, len(BYTES), BYTES)
     model = plugins.build("model", {"name": "lstm", "peepholes": True}, signature)
     assert sum(tensor.numel() for tensor in model.parameters()) == 866_578  # McMahan et al. 2017, section 3
+
+
+@pytest.mark.parametrize("cell", TORCH)
+def test_input_by_input_is_the_whole_sequence(cell: str) -> None:
+    torch.manual_seed(4)
+    sequences = Signature({"pairs": (5, 3)}, {"answer": (5,)}, 2)
+    model = plugins.build(
+        "model", {"name": "gru", "cell": cell, "width": 6, "layers": 2, "answers": "every"}, sequences
+    )
+    model = model.double()
+    x = torch.randn(4, 5, 3, dtype=torch.float64)
+    state, kept = model.begin(x[:, 0]), []
+    for seen in x.unbind(1):
+        outputs, state = model(seen, state)
+        kept.append(outputs)
+    torch.testing.assert_close(torch.stack(kept, 1), model(x), rtol=0, atol=1e-12)

@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 from fedjourney.data import BYTES, MOST_CLASSES, Dataset, Examples
 from fedjourney.data._cache import SPLITS
 from fedjourney.errors import DataError
-from fedjourney.seeds import permutation, seed_for
+from fedjourney.seeds import permutation, seed_for, uniform
 
 Characters: TypeAlias = Literal["found", "bytes"]
 SequenceLength: TypeAlias = Annotated[int, Ge(1), Le(1_000_000)]
@@ -169,3 +169,9 @@ def fingerprint_of(parts: tuple[Examples, ...]) -> str:
             state.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
             state.update(array.data)
     return state.hexdigest()
+
+
+def evenly(count: int, seed: int) -> np.ndarray:
+    """Return numbers in [-1, 1), one in each of `count` equal parts, in a drawn order: a Latin hypercube's column."""
+    within = uniform(torch.tensor(seed), count).double().numpy()
+    return 2 * (permutation(seed, count) + within) / count - 1

@@ -1,15 +1,17 @@
 """Episodes in worlds that differ: where each starts, and by what physics it goes on."""
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import torch
 from annotated_types import Ge, Le
 
 from fedjourney.data import Dataset, Examples, Source
-from fedjourney.environments import ENVIRONMENTS, Environment
-from fedjourney.seeds import permutation, seed_for, uniform
+from fedjourney.data._common import evenly
+from fedjourney.environments import Environment, environment_named
+from fedjourney.errors import ConfigError
+from fedjourney.seeds import seed_for
 from fedjourney.tensors import digest_update
 
 
@@ -17,7 +19,7 @@ def worlds(
     source: Source,
     /,
     *,
-    environment: Literal["CartPole-v1", "Acrobot-v1"] = "CartPole-v1",
+    environment: str = "CartPole-v1",
     worlds: Annotated[int, Ge(1), Le(100_000)] = 10,
     spread: Annotated[float, Ge(0), Le(1)] = 0.5,
     episodes: Annotated[int, Ge(2), Le(100_000)] = 200,
@@ -28,19 +30,28 @@ def worlds(
 
     An example is where one episode starts: `x` has the first observation, `y` what is not seen, namely the state and,
     under the environment's name, the world's numbers (CartPole: gravity, cart, pole, length, force, bias; Acrobot:
-    mass_1, mass_2, length_1, centre_1, centre_2, bias).
+    mass_1, mass_2, length_1, centre_1, centre_2, bias; LunarLander: gravity, wind_power, turbulence_power).
+
+    CartPole and Acrobot are computed here. Any other id of Gymnasium's with numbered actions and observations of one
+    axis is played by Gymnasium (extra `rl`): a state is then a seed, and worlds differ for LunarLander-v3 alone.
 
     Args:
         source: supplies the seed of worlds and starts.
-        environment: Gymnasium's id.
+        environment: Gymnasium's id: "CartPole-v1", "Acrobot-v1", "LunarLander-v3", …
         worlds: how many; their numbers lie evenly over the range (a Latin hypercube).
         spread: how unlike worlds are, 0 = all as in Gymnasium, 1 = each of the numbers within its whole range
-            (`Environment.unlike`); starts lie up to 1 + 2 spread times as wide as in Gymnasium.
+            (`Environment.unlike`); starts lie up to 1 + 2 spread times as wide as in Gymnasium, where they are computed
+            here.
         episodes: of each world, to train on and to hold out at its client.
         validation: of each world, at the server.
         test: of each world, at the server, those worlds included that no client trains in.
     """
-    chosen = ENVIRONMENTS[environment]
+    chosen = environment_named(environment)
+    if spread and not chosen.unlike:
+        raise ConfigError(
+            f"[data] spread: expected 0, since it is not known what could differ between worlds of {environment}, "
+            f"got {spread}. Set spread = 0."
+        )
     numbers, wide = _drawn(chosen, worlds, spread, source.seed)
     train, checked, tested = (
         _starts(chosen, numbers, wide, count, seed_for(source.seed, split))
@@ -58,25 +69,18 @@ def _drawn(environment: Environment, count: int, spread: float, seed: int) -> tu
     """Return each world's numbers [worlds, W], and how wide its starts lie [worlds]."""
     columns = []
     for name, standard in environment.standard.items():
-        place, most = _even(count, seed_for(seed, "worlds", name)) * spread, environment.unlike[name]
+        place, most = evenly(count, seed_for(seed, "worlds", name)) * spread, environment.unlike[name]
         columns.append(standard * most**place if standard else most * place)
-    wide = environment.start * (1 + spread * (1 + _even(count, seed_for(seed, "worlds", "start"))))
-    return np.stack(columns, 1), wide
-
-
-def _even(count: int, seed: int) -> np.ndarray:
-    """Return numbers in [-1, 1), one in each of `count` equal parts, in a drawn order."""
-    within = uniform(torch.tensor(seed), count).double().numpy()
-    return 2 * (permutation(seed, count) + within) / count - 1
+    wide = environment.start * (1 + spread * (1 + evenly(count, seed_for(seed, "worlds", "start"))))
+    return np.stack(columns, 1) if columns else np.zeros((count, 0)), wide
 
 
 def _starts(environment: Environment, numbers: np.ndarray, wide: np.ndarray, count: int, seed: int) -> Examples:
     """Return `count` episodes of each world, world after world."""
-    total = len(numbers) * count
-    within = 2 * uniform(torch.tensor(seed), 4 * total).double().numpy().reshape(total, 4) - 1
-    states = within * np.repeat(wide, count)[:, None]
-    hidden = {"state": states, environment.name: np.repeat(numbers, count, axis=0)}
+    placed = np.repeat(numbers, count, axis=0)
+    starts = environment.draw(np.repeat(wide, count), seed)
+    hidden = {"state": starts, environment.name: placed}
     return Examples(
-        {"observation": torch.from_numpy(environment.observe(states))},
+        {"observation": torch.from_numpy(environment.observe(environment.begin(starts, placed)))},
         {name: torch.from_numpy(array) for name, array in hidden.items()},
     )

@@ -33,6 +33,36 @@ class Recurrent(nn.Module):
         """Return the last layer's hidden states."""
         return _states(self.cell, x, [getattr(self, name) for name in self.names])
 
+    def begin(self, like: Tensor) -> Tensor:
+        """Return the state before anything was read [S, B, width] for B inputs [B, inputs]; S numbers of layers."""
+        rows = len(self.names) // 4 * (2 if self.cell == "lstm" else 1)
+        return like.new_zeros(rows, len(like), self.get_parameter("weight_hh_l0").shape[1])
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Read one input more [B, inputs]; return the last layer's hidden state [B, width] and the state [S, B, width].
+
+        Written out, in operations that lanes know: what acts in a world cannot wait for the end of a sequence.
+        """
+        kept, each = [], 2 if self.cell == "lstm" else 1
+        for layer in range(len(self.names) // 4):
+            inward, across, bias, other = (getattr(self, name) for name in self.names[4 * layer : 4 * layer + 4])
+            h = state[each * layer]
+            seen, held = x @ inward.mT + bias, h @ across.mT + other
+            if self.cell == "gru":
+                (r, z, n), (of_r, of_z, of_n) = seen.chunk(3, -1), held.chunk(3, -1)
+                z = torch.sigmoid(z + of_z)
+                x = (1 - z) * torch.tanh(n + torch.sigmoid(r + of_r) * of_n) + z * h
+                kept.append(x)
+            elif self.cell == "lstm":
+                i, f, g, o = (seen + held).chunk(4, -1)
+                c = torch.sigmoid(f) * state[each * layer + 1] + torch.sigmoid(i) * torch.tanh(g)
+                x = torch.sigmoid(o) * torch.tanh(c)
+                kept += [x, c]
+            else:
+                x = torch.tanh(seen + held)
+                kept.append(x)
+        return x, torch.stack(kept)
+
 
 class PeepholeLSTM(nn.Module):
     """Stacked LSTM layers [B, T, inputs] -> [B, T, width] whose gates see the cell, with one bias.

@@ -1,51 +1,28 @@
 """A policy that is learned from rollouts and judged by greedy episodes."""
 
-import copy
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch.func import vmap
 
-from fedjourney.batching import Batch, minibatches
+from fedjourney.batching import Batch
 from fedjourney.data import Examples
 from fedjourney.environments import Environment
 from fedjourney.errors import ConfigError
 from fedjourney.seeds import permutation, seed_for
 from fedjourney.stateless import Stateless
-from fedjourney.tasks import MakeModel, Signature, initial_parameters, refuse_buffers
+from fedjourney.tasks import MakeModel, Signature, refuse_buffers
 from fedjourney.tasks._episodes import advantages, hidden, play, rollout
-from fedjourney.tensors import Tensors, placed
-
-Algorithm: TypeAlias = Literal["reinforce", "a2c", "ppo"]
-STEPS = "environment-steps"
+from fedjourney.tasks._policy_gradient import STEPS, Learning, PolicyGradient
+from fedjourney.tensors import Tensors
 
 
-@dataclass(frozen=True)
-class Learning:
-    """How a policy is learned from rollouts; see `control` for what each number means."""
-
-    algorithm: Algorithm
-    environments: int
-    steps: int
-    discount: float
-    mixing: float
-    clip: float
-    epochs: int
-    batch_size: int
-    entropy: float
-    value_weight: float
-
-
-class Control:
+class Control(PolicyGradient):
     """Greedy returns, rollouts and the loss of a policy: logits and, where it has one, a value in the last place.
 
     Attributes:
         has_value: whether it has one.
-        batch_size: steps in a minibatch.
-        spent: `environment-steps` taken to train, since `metered`.
     """
 
     def __init__(
@@ -55,11 +32,13 @@ class Control:
         dtype: torch.dtype,
         environment: Environment,
         learning: Learning,
+        environments: int,
+        steps: int,
         episodes: int,
     ) -> None:
-        self.signature, self.dtype, self.environment = signature, dtype, environment
-        self.learning, self.batch_size, self.episodes = learning, learning.batch_size, episodes
-        self._make_model = make_model
+        super().__init__(make_model, dtype, learning)
+        self.signature, self.environment = signature, environment
+        self.environments, self.steps, self.episodes = environments, steps, episodes
         with torch.device("meta"):
             self._model = make_model()
             refuse_buffers(self._model)
@@ -71,17 +50,6 @@ class Control:
                 f"besides, got {width} outputs. Take policy or mlp."
             )
         self.has_value = width > signature.classes
-        self.spent = {STEPS: 0.0}
-
-    def metered(self) -> "Control":
-        """Return this task with a meter of its own: `spent` counts the environment's steps in training."""
-        other = copy.copy(self)
-        other.spent = {STEPS: 0.0}
-        return other
-
-    def init(self, seed: int) -> Tensors:
-        """Return fresh parameters."""
-        return initial_parameters(self._make_model, seed, self.dtype)
 
     def outputs(self, params: Tensors, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits [B, A] and values [B] (0 without a critic) of observations [B, O]."""
@@ -115,14 +83,16 @@ class Control:
         return torch.from_numpy(earned.reshape(members, count).mean(1)).to(self.dtype)
 
     def evaluate(self, params: Tensors, shard: Examples) -> Tensors:
-        """Return float64 sums over one greedy episode a row; `returns` counts them by size [horizon + 1]."""
+        """Return float64 sums over one greedy episode a row; `returns` counts them, rounded, over their span [R]."""
         with torch.no_grad():
             earned, steps = play(
                 lambda seen: self.outputs(params, seen)[0].argmax(-1),
                 self.environment,
                 *hidden(self.environment, shard),
             )
-        counted = np.bincount(np.abs(earned).astype(np.int64), minlength=self.environment.horizon + 1)
+        low, high = self.environment.span
+        places = np.clip(np.rint(earned), low, high).astype(np.int64) - low
+        counted = np.bincount(places, minlength=high - low + 1)
         good = earned >= self.environment.threshold
         sums = {"return": earned.sum(), "steps": steps.sum(), "solved": good.sum(), "episodes": len(shard)}
         found = {name: torch.tensor(float(value), dtype=torch.float64) for name, value in sums.items()}
@@ -130,14 +100,14 @@ class Control:
 
     def summary(self, sums: Tensors) -> dict[str, float]:
         """Return `return` (the mean), `interquartile_mean`, `solved_share` and `steps` of an episode."""
-        count, sign = float(sums["episodes"]), 1 if self.environment.threshold > 0 else -1
+        count, low = float(sums["episodes"]), self.environment.span[0]
         if count == 0:
             return {}
         below = sums["returns"].cumsum(0).clamp(count / 4, 3 * count / 4)
-        inner = below.diff(prepend=below.new_tensor([count / 4])) * torch.arange(len(below))
+        inner = below.diff(prepend=below.new_tensor([count / 4])) * (low + torch.arange(len(below)))
         return {
             "return": float(sums["return"]) / count,
-            "interquartile_mean": sign * float(inner.sum()) / (count / 2),
+            "interquartile_mean": float(inner.sum()) / (count / 2),
             "solved_share": float(sums["solved"]) / count,
             "steps": float(sums["steps"]) / count,
         }
@@ -161,8 +131,8 @@ class Control:
                 lambda seen: self.outputs(params, seen)[0],
                 self.environment,
                 shard,
-                self.learning.environments,
-                self.learning.steps,
+                self.environments,
+                self.steps,
                 seed_for(seed, "rollout"),
             )
             logits, values = (t.cpu() for t in self.outputs(params, found.observation.flatten(0, 1)))
@@ -171,32 +141,12 @@ class Control:
             learned = advantages(
                 found, values.view(shape), following.view(shape), self.learning.discount, self.learning.mixing
             )
-            advantage = learned["advantage"].flatten()
-            y = {
-                "action": action,
-                "advantage": (advantage - advantage.mean()) / (advantage.std() + 1e-8),
-                "return": learned["return"].flatten(),
-                "log_probability": torch.log_softmax(logits, -1).gather(-1, action[:, None]).squeeze(-1),
-            }
-        self.spent[STEPS] += float(action.numel())
-        device = next(iter(shard.x.values())).device  # worlds are computed on the CPU, steps wherever clients are
-        x, y = placed({"observation": found.observation.flatten(0, 1)}, device), placed(y, device)
-        for epoch in range(self.learning.epochs):
-            yield from minibatches(x, y, self.batch_size, seed_for(seed, "epoch", epoch))
+            y = self.learned_from(logits, action, {name: tensor.flatten() for name, tensor in learned.items()})
+        device = next(iter(shard.x.values())).device
+        yield from self.passes({"observation": found.observation.flatten(0, 1)}, y, device, seed)
 
     def loss(self, params: Tensors, batch: Batch) -> torch.Tensor:
-        """Return the masked mean [] of -(gain + entropy H) + value_weight (V - R)²."""
-        logits, values = self.outputs(params, batch.x["observation"])
-        logs, y = torch.log_softmax(logits, -1), batch.y
-        taken = logs.gather(-1, y["action"][:, None]).squeeze(-1)
-        if self.learning.algorithm == "ppo":  # Schulman et al. 2017, equation 7
-            ratio = (taken - y["log_probability"]).exp()
-            gain = torch.minimum(
-                ratio * y["advantage"], ratio.clamp(1 - self.learning.clip, 1 + self.learning.clip) * y["advantage"]
-            )
-        else:
-            gain = taken * y["advantage"]
-        spread, error = -(logs.exp() * logs).sum(-1), values - y["return"]
-        losses = -gain - (self.learning.entropy * spread) + (self.learning.value_weight * (error * error))
+        """Return the masked mean [] of the loss of each step."""
+        losses = self.losses(*self.outputs(params, batch.x["observation"]), batch.y)
         mask = batch.mask.to(losses.dtype)
         return (losses * mask).sum() / mask.sum().clamp(min=1)

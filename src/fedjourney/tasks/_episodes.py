@@ -48,7 +48,8 @@ def rollout(logits: Act, environment: Environment, shard: Examples, count: int, 
     starts, worlds = hidden(environment, shard)
     order = permutation(seed_for(seed, "starts"), len(shard))
     rows, begun = order[np.arange(count) % len(order)], count
-    state, world, age = starts[rows], worlds[rows], np.zeros(count, dtype=np.int64)
+    world, age = worlds[rows], np.zeros(count, dtype=np.int64)
+    state = environment.begin(starts[rows], world)
     draws = uniform(torch.tensor(seed_for(seed, "actions")), steps * count).view(steps, count, 1)
     kept: list[list[np.ndarray]] = [[] for _ in range(6)]
     for draw in draws:
@@ -62,7 +63,8 @@ def rollout(logits: Act, environment: Environment, shard: Examples, count: int, 
             kept[place].append(one)
         if ended.any():
             rows = order[(begun + np.arange(ended.sum())) % len(order)]
-            state[ended], world[ended], age[ended] = starts[rows], worlds[rows], 0
+            world[ended], age[ended] = worlds[rows], 0
+            state[ended] = environment.begin(starts[rows], world[ended])
             begun += len(rows)
     return Rollout(*(torch.from_numpy(np.stack(some)) for some in kept))
 
@@ -95,11 +97,11 @@ def advantages(
 
 
 def play(act: Act, environment: Environment, state: np.ndarray, world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Play n episodes to their end; return what each earned [n] and how many steps it took [n], float64.
+    """Play n episodes from start to end; return what each earned [n] and how many steps it took [n], float64.
 
     `act` maps observations [n, O] to actions [n].
     """
-    earned, steps = np.zeros(len(state)), np.zeros(len(state))
+    state, earned, steps = environment.begin(state, world), np.zeros(len(state)), np.zeros(len(state))
     going = np.ones(len(state), dtype=bool)
     for _ in range(environment.horizon):
         action = act(torch.from_numpy(environment.observe(state))).cpu().numpy()

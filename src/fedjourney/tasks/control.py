@@ -5,10 +5,11 @@ from typing import Annotated
 import torch
 from annotated_types import Ge, Gt, Le
 
-from fedjourney.environments import ENVIRONMENTS
+from fedjourney.environments import environment_named
 from fedjourney.errors import ConfigError
 from fedjourney.tasks import MakeModel, Signature, Task
-from fedjourney.tasks._control import Algorithm, Control, Learning
+from fedjourney.tasks._control import Control
+from fedjourney.tasks._policy_gradient import Algorithm, learning
 
 
 def control(
@@ -56,31 +57,17 @@ def control(
     https://arxiv.org/abs/1602.01783 (A2C, without its asynchrony); Schulman et al. 2017,
     https://arxiv.org/abs/1707.06347 (PPO).
     """
-    found = [ENVIRONMENTS[name] for name in signature.outputs if name in ENVIRONMENTS]
-    if not found:
+    names = [name for name in signature.outputs if name != "state"]
+    if "state" not in signature.outputs or len(names) != 1:
         raise ConfigError(
-            f"[task] control expects episodes of {' or '.join(ENVIRONMENTS)}, got targets "
-            f'{", ".join(signature.outputs)}. Take [data] name = "worlds".'
+            f"[task] control expects episodes of an environment, got targets {', '.join(signature.outputs)}. "
+            'Take [data] name = "worlds".'
         )
-    of_ppo = {"clip": clip, "epochs": epochs, "batch_size": batch_size}
-    unread = [name for name, value in of_ppo.items() if value is not None and algorithm != "ppo"]
-    unread += ["mixing"] if mixing is not None and algorithm == "reinforce" else []
-    if unread:
-        raise ConfigError(f'[task] {unread[0]} is set, but algorithm "{algorithm}" does not use it. Remove it.')
-    ppo, rollout = algorithm == "ppo", environments * steps
-    learning = Learning(
-        algorithm,
-        environments,
-        steps,
-        discount,
-        mixing=1.0 if algorithm == "reinforce" else 0.95 if mixing is None else mixing,
-        clip=clip or 0.2,
-        epochs=epochs or (4 if ppo else 1),
-        batch_size=batch_size or (min(500, rollout) if ppo else rollout),
-        entropy=entropy,
-        value_weight=value_weight,
-    )
-    task = Control(make_model, signature, dtype, found[0], learning, episodes)
+    how = learning(
+        algorithm, discount, mixing, clip, epochs, batch_size, entropy, value_weight,
+        usual_mixing=0.95, usual_batch=500, rollout=environments * steps,
+    )  # fmt: skip
+    task = Control(make_model, signature, dtype, environment_named(names[0]), how, environments, steps, episodes)
     if algorithm != "reinforce" and not task.has_value:
         raise ConfigError(
             f'[task] algorithm: "{algorithm}" expects a model with a value besides the logits, got none. '
