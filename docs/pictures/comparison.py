@@ -1,0 +1,90 @@
+"""README's picture of a comparison, from its results.json.
+
+    .venv/bin/fedjourney compare configs/compare-evolution-small.toml --out runs/small --data-dir DIR
+    .venv/bin/python docs/pictures/comparison.py runs/small/results.json docs/pictures/comparison.svg
+
+A panel for each scenario, a row for each arm: the mean over seeds at the smaller budget (hollow) and the larger one
+(filled), with its 95 % interval. Readable on light and on dark pages.
+"""
+
+import argparse
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+KINDS = {
+    "sends coordinates": ("fedavg", "topk-fedavg", "topk-fedsgd"),
+    "sketches of gradients": ("sketched-fedavg", "sketched-fedsgd"),
+    "fitness": ("evofed", "open-es", "genetic", "random-search"),
+    "both": ("sketch-then-es",),
+}
+WIDTH, LEFT, RIGHT, ROW, TOP, BETWEEN = 760, 130, 24, 22, 106, 44
+STYLE = """
+svg{--page:#fff;--ink:#1b1b19;--soft:#5c5b56;--grid:#e4e3dd;--k0:#2a78d6;--k1:#1baf7a;--k2:#eb6834;--k3:#9463c9;
+font:12px system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",sans-serif}
+@media(prefers-color-scheme:dark){svg{--page:#1d1d1b;--ink:#eceae4;--soft:#a5a39b;--grid:#33322e;--k0:#5598e7;
+--k1:#2bbd88;--k2:#ee7c4d;--k3:#ac86d8}}
+.page{fill:var(--page)}text{fill:var(--soft)}.ink{fill:var(--ink)}.title{fill:var(--ink);font-weight:600}
+.grid{stroke:var(--grid)}.k0{--c:var(--k0)}.k1{--c:var(--k1)}.k2{--c:var(--k2)}.k3{--c:var(--k3)}
+.span{stroke:var(--c);stroke-width:3;opacity:.45}.dot{fill:var(--c)}.few{fill:var(--page);stroke:var(--c);stroke-width:1.5}
+"""
+
+
+def picture(told: dict[str, Any]) -> str:
+    """Return the SVG."""
+    cells = {(one["scenario"], next(iter(one["budget"].values()))): one["arms"] for one in told["budgets"]}
+    scenarios, budgets = (list(dict.fromkeys(part)) for part in zip(*cells, strict=True))
+    arms = [
+        (kind, arm) for kind, names in enumerate(KINDS.values()) for arm in names if arm in next(iter(cells.values()))
+    ]
+    panel = (WIDTH - LEFT - RIGHT - BETWEEN * (len(scenarios) - 1)) / len(scenarios)
+    height = TOP + ROW * len(arms) + 14
+    low = min(row["mean"] for rows in cells.values() for row in rows.values())
+    low = max(0.0, int(low * 10) / 10)
+
+    def at(place: int, value: float) -> float:
+        value = min(max(value, low), 1.0)
+        return round(LEFT + place * (panel + BETWEEN) + (value - low) / (1 - low) * panel, 1)
+
+    sizes = [f"{budget / 1000:g} kB" for budget in budgets]
+    parts = [f'<rect class="page" width="{WIDTH}" height="{height}"/>']
+    parts.append(_text(12, 20, f"Test {told['metric']} at equal bytes a client, up and down", "title"))
+    parts.append(_text(12, 38, f"hollow: {sizes[0]} · filled: {sizes[-1]} · bar: 95 % of the mean over seeds"))
+    x = 16.0
+    for kind, name in enumerate(KINDS):
+        parts.append(f'<circle class="dot k{kind}" cx="{x}" cy="54" r="4"/>')
+        parts.append(_text(x + 8, 58, name))
+        x += 26 + 6.5 * len(name)
+    for place, scenario in enumerate(scenarios):
+        parts.append(_text(at(place, low), TOP - 24, scenario, "title"))
+        for tenth in range(int(low * 10 + 0.5), 11):
+            line = at(place, tenth / 10)
+            parts.append(f'<line class="grid" x1="{line}" x2="{line}" y1="{TOP - 2}" y2="{height - 10}"/>')
+            if tenth % 2 == 0:
+                parts.append(_text(line, TOP - 8, f"{tenth / 10:.1f}", anchor="middle"))
+        for number, (kind, arm) in enumerate(arms):
+            y = TOP + ROW * (number + 0.5)
+            if place == 0:
+                parts.append(_text(LEFT - 10, y + 4, arm, "ink", "end"))
+            for budget, dot, radius in ((budgets[0], "few", 3.5), (budgets[-1], "dot", 4.5)):
+                row = cells[scenario, budget][arm]
+                ends = f'x1="{at(place, row["low"])}" x2="{at(place, row["high"])}" y1="{y}" y2="{y}"'
+                parts.append(f'<line class="span k{kind}" {ends}/>')
+                parts.append(f'<circle class="{dot} k{kind}" cx="{at(place, row["mean"])}" cy="{y}" r="{radius}"/>')
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" role="img">'
+        f"<title>{escape(told['comparison'])}</title><style>{STYLE}</style>{''.join(parts)}</svg>\n"
+    )
+
+
+def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
+    return f'<text x="{x}" y="{y}" class="{kind}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("svg", type=Path)
+    said = parser.parse_args()
+    said.svg.write_text(picture(json.loads(said.results.read_text())))
