@@ -29,7 +29,7 @@ def to_tensors(record: Any) -> Tensors:
     return {name: torch.from_numpy(np.array(array.numpy())) for name, array in record.items()}
 
 
-def write_exchange(exchange: Exchange, run: dict[str, Any], nodes: Mapping[int, int]) -> list[Message]:
+def write_exchange(exchange: Exchange, run: dict[str, Any], nodes: Mapping[int, int], group: str) -> list[Message]:
     """Return one message per node with the asks of all its clients.
 
     A SuperNode starts a process for every message, so a message per client would cost seconds each. It is a list,
@@ -39,6 +39,7 @@ def write_exchange(exchange: Exchange, run: dict[str, Any], nodes: Mapping[int, 
         exchange: what is asked of whom.
         run: what a client machine must know of the run.
         nodes: client index -> node.
+        group: the exchange's own; replies bear it.
     """
     places: dict[int, list[int]] = {}
     for place, client in enumerate(exchange.clients):
@@ -52,7 +53,7 @@ def write_exchange(exchange: Exchange, run: dict[str, Any], nodes: Mapping[int, 
         rows = {f"row/{client}": to_arrays(row) for client, row in zip(part.clients, part.rows, strict=False) if row}
         config = ConfigRecord(told | {"clients": part.clients, "state-rounds": part.states})
         content = RecordDict({"arrays": arrays, "config": config, **rows})
-        messages.append(Message(content, dst_node_id=node, message_type=exchange.kind, group_id=str(exchange.round)))
+        messages.append(Message(content, dst_node_id=node, message_type=exchange.kind, group_id=group))
     return messages
 
 

@@ -23,14 +23,20 @@ class Network:
         """Take client index -> node from roll call, and what every client machine must know of the run."""
         self._plan, self._nodes, self._run = plan, nodes, run
         self._exchange: Exchange | None = None
+        self._count, self._group = 0, ""
 
     def send(self, exchange: Exchange) -> list[Message]:
         """Return one message per node."""
         self._exchange = exchange
-        return messages.write_exchange(exchange, self._run, self._nodes)
+        self._count += 1
+        self._group = f"{exchange.round}.{self._count}"
+        return messages.write_exchange(exchange, self._run, self._nodes, self._group)
 
     def receive(self, replies: Iterable[Message]) -> Iterator[Block]:
-        """Fold replies in the order asked, holding as few as arrive early."""
+        """Fold replies in the order asked, holding as few as arrive early.
+
+        One that comes after its exchange was over changes nothing: its client was told as lost then.
+        """
         exchange, arriving = self._exchange, iter(replies)
         self._exchange = None  # a round without evaluation sends nothing, and has no replies to miss
         if exchange is None:
@@ -46,6 +52,8 @@ class Network:
                     reply = next(arriving, None)
                     if reply is None:
                         break
+                    if reply.metadata.group_id != self._group:
+                        continue
                     own = asked.get(reply.metadata.src_node_id, [])
                     waiting.update(messages.read_answers(reply, own))
                 lost = Answer(client, problem=Problem("lost", exchange.work, "no reply before the deadline"))
