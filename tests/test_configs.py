@@ -109,6 +109,10 @@ def test_help_and_list_import_neither_torch_nor_flwr() -> None:
         ("cartpole-open-es", 490.0, 30, 0),
         ("cartpole-random-search", 400.0, 55, 0),
         ("acrobot-ppo", -95.0, 20, 0),
+        ("cartpole-reinforce", 470.0, 30, 0),
+        ("cartpole-reinforce", 300.0, 30, 2),
+        ("cartpole-a2c", 470.0, 25, 0),
+        ("cartpole-a2c", 490.0, 30, 1),
     ],
 )
 def test_a_config_reaches_what_it_says(tmp_path: Path, name: str, target: float, by: int, seed: int) -> None:

@@ -301,3 +301,13 @@ def test_a_policy_without_a_value_learns_by_reinforce_or_evolution() -> None:
     text = SMALL.replace('"policy"', '"mlp"')
     params = built("task.algorithm=reinforce", text=text + ADAM).task.init(0)
     assert [tuple(tensor.shape) for tensor in params.values()] == [(8, 4), (8,), (2, 8), (2,)]
+
+
+def test_scaled_rewards_are_learned_from_and_not_told() -> None:
+    text = SMALL.replace('"policy"', '"mlp"') + ADAM  # without a value what is learned from is the reward alone
+    plain, scaled = (built("task.algorithm=reinforce", f"task.reward_scale={by}", text=text) for by in (1.0, 0.25))
+    params, shard = plain.task.init(0), plain.shard(0)[0]
+    ours, theirs = (next(iter(found.task.batches(params, shard, 7))) for found in (scaled, plain))
+    torch.testing.assert_close(ours.y["return"], 0.25 * theirs.y["return"], rtol=0, atol=1e-12)
+    test = plain.dataset.test
+    assert scaled.task.evaluate(params, test)["return"] == plain.task.evaluate(params, test)["return"]

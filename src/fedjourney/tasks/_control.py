@@ -1,6 +1,7 @@
 """A policy that is learned from rollouts and judged by greedy episodes."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -35,10 +36,12 @@ class Control(PolicyGradient):
         environments: int,
         steps: int,
         episodes: int,
+        reward_scale: float = 1.0,
     ) -> None:
         super().__init__(make_model, dtype, learning)
         self.signature, self.environment = signature, environment
         self.environments, self.steps, self.episodes = environments, steps, episodes
+        self.reward_scale = reward_scale
         with torch.device("meta"):
             self._model = make_model()
             refuse_buffers(self._model)
@@ -135,6 +138,7 @@ class Control(PolicyGradient):
                 self.steps,
                 seed_for(seed, "rollout"),
             )
+            found = replace(found, reward=self.reward_scale * found.reward)
             logits, values = (t.cpu() for t in self.outputs(params, found.observation.flatten(0, 1)))
             following = self.outputs(params, found.following.flatten(0, 1))[1].cpu()
             shape, action = found.action.shape, found.action.flatten()

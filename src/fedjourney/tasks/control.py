@@ -28,6 +28,7 @@ def control(
     batch_size: Annotated[int, Ge(1), Le(1_000_000)] | None = None,
     entropy: Annotated[float, Ge(0)] = 0.0,
     value_weight: Annotated[float, Ge(0)] = 0.5,
+    reward_scale: Annotated[float, Gt(0)] = 1.0,
     episodes: Annotated[int, Ge(1), Le(100_000)] = 2,
 ) -> Task:
     """Control an environment (data `worlds`): the return of greedy episodes; REINFORCE, A2C or PPO to learn by.
@@ -51,6 +52,8 @@ def control(
         batch_size: of "ppo", steps in a minibatch; default 500.
         entropy: weight of the policy's entropy.
         value_weight: weight of the value's squared error.
+        reward_scale: what rewards are multiplied by before they are learned from, so that values are of the size of 1;
+            returns that are told, and fitness, are not.
         episodes: episodes by which a strategy of evolution scores each candidate.
 
     References: Williams 1992, Simple statistical gradient-following algorithms (REINFORCE); Mnih et al. 2016,
@@ -67,7 +70,9 @@ def control(
         algorithm, discount, mixing, clip, epochs, batch_size, entropy, value_weight,
         usual_mixing=0.95, usual_batch=500, rollout=environments * steps,
     )  # fmt: skip
-    task = Control(make_model, signature, dtype, environment_named(names[0]), how, environments, steps, episodes)
+    task = Control(
+        make_model, signature, dtype, environment_named(names[0]), how, environments, steps, episodes, reward_scale
+    )
     if algorithm != "reinforce" and not task.has_value:
         raise ConfigError(
             f'[task] algorithm: "{algorithm}" expects a model with a value besides the logits, got none. '
