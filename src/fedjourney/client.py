@@ -16,7 +16,7 @@ from fedjourney.guard import FAULTS, Shared, described, well_formed
 from fedjourney.lanes import Lanes
 from fedjourney.plan import Plan, plan
 from fedjourney.seeds import seed_for
-from fedjourney.storage import ClientStates, States, cache_dir, data_dir
+from fedjourney.storage import ClientStates, States, cache_dir, data_dir, settle
 from fedjourney.tally import Tally
 from fedjourney.tasks import Metered
 from fedjourney.tensors import placed
@@ -243,6 +243,8 @@ def client_app() -> "ClientApp":
             root = str(node.get("data-dir") or data_dir() or "")
             side = _client_side(told["experiment"], told["base-dir"], root, str(states))
             answers = list(side.answers(messages.read_exchange(message.content, category)))
+            if any(answer.kept for answer in answers):
+                settle()
             return Message(messages.write_answers(answers), reply_to=message)
 
         return handle

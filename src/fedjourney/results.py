@@ -18,7 +18,7 @@ import torch
 from fedjourney.errors import RunError
 from fedjourney.flower import RoundRecord
 from fedjourney.metrics import lower_is_better
-from fedjourney.storage import write_atomically
+from fedjourney.storage import settle, write_atomically
 from fedjourney.tensors import Tensors, digest_update
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -199,9 +199,11 @@ class Recorder:
         self._watch(row)
 
     def save(self) -> None:
-        """Write the last committed round as checkpoint; records reach the disk first."""
+        """Write the last committed round as checkpoint; records, and what clients kept, reach the disk first."""
         began = time.monotonic()
         with writing(self.folder):
+            if self.last.accepted:
+                settle()
             for file in (self._rounds, self._clients):
                 os.fsync(file.fileno())
             write_atomically(self.folder / CHECKPOINT, self.last.encode())

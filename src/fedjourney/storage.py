@@ -42,19 +42,32 @@ def root(where: str, named: str) -> Path:
     return Path(named)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a kill, finds the old content or the new, never a part."""
+def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
+    """Write a file so that a reader, or a kill, finds the old content or the new, never a part.
+
+    After a loss of power that holds only if it is durable: on the disk before this returns, which takes milliseconds.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+_SYNC = getattr(os, "sync", None)  # Windows has none
+
+
+def settle() -> None:
+    """Wait until all that was written is on the disk: many small files at once, in the time that one alone takes."""
+    if _SYNC is not None:
+        _SYNC()
 
 
 class States(Protocol):
@@ -71,7 +84,8 @@ class States(Protocol):
 class ClientStates:
     """State that clients keep between rounds: `<folder>/<client>/<round>.safetensors`, the last two.
 
-    It counts only once the server says so: a client loads exactly the round whose reply was accepted last.
+    It counts only once the server says so: a client loads exactly the round whose reply was accepted last. It is on the
+    disk only after `settle`, which whoever tells the server, or writes its checkpoint, calls before.
     """
 
     folder: Path
@@ -91,6 +105,6 @@ class ClientStates:
 
         folder = self.folder / str(client)
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"{round}.safetensors", save(state))
+        write_atomically(folder / f"{round}.safetensors", save(state), durable=_SYNC is None)
         for old in sorted(int(p.stem) for p in folder.glob("*.safetensors"))[:-2]:
             (folder / f"{old}.safetensors").unlink()
