@@ -34,7 +34,7 @@ class Examples:
         return Examples({k: v[rows] for k, v in self.x.items()}, {k: v[rows] for k, v in self.y.items()})
 
     def take(self, rows: torch.Tensor) -> "Examples":
-        """Return the examples at `rows` [m], in that order; the rows may be on another device."""
+        """Return the examples at `rows` [m], in that order, as copies; the rows may be on another device."""
         rows = rows.to(next(iter(self.x.values())).device)
         return Examples({k: v[rows] for k, v in self.x.items()}, {k: v[rows] for k, v in self.y.items()})
 

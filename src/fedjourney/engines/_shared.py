@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from fedjourney.data import Dataset, Examples
@@ -13,7 +14,13 @@ SPLITS = ("train", "validation", "test")
 
 
 def flattened(dataset: Dataset, shards: Shards) -> tuple[Tensors, dict[str, Any]]:
-    """Return (tensors, the rest), from which `joined` makes both again."""
+    """Return (tensors, the rest), from which `joined` makes both again.
+
+    Training examples are laid out client by client, so that what a client holds need not be gathered each time.
+    """
+    if isinstance(shards, Cuts):
+        dataset = replace(dataset, train=dataset.train.take(torch.from_numpy(shards.rows)))
+        shards = replace(shards, rows=np.arange(len(shards.rows)))
     tensors = {
         f"{split}/{group}/{name}": tensor
         for split in SPLITS
