@@ -109,6 +109,9 @@ def test_help_and_list_import_neither_torch_nor_flwr() -> None:
         ("cartpole-open-es", 490.0, 30, 0),
         ("cartpole-random-search", 400.0, 55, 0),
         ("acrobot-ppo", -95.0, 20, 0),
+        ("sinusoid-maml", 0.40, 300, 0),  # mean squared error
+        ("sinusoid-maml", 0.40, 300, 1),
+        ("sinusoid-meta-sgd", 0.40, 300, 0),
     ],
 )
 def test_a_config_reaches_what_it_says(tmp_path: Path, name: str, target: float, by: int, seed: int) -> None:
