@@ -113,6 +113,9 @@ def test_help_and_list_import_neither_torch_nor_flwr() -> None:
         ("cartpole-reinforce", 300.0, 30, 2),
         ("cartpole-a2c", 470.0, 25, 0),
         ("cartpole-a2c", 490.0, 30, 1),
+        ("sinusoid-maml", 0.40, 300, 0),  # mean squared error
+        ("sinusoid-maml", 0.40, 300, 1),
+        ("sinusoid-meta-sgd", 0.40, 300, 0),
     ],
 )
 def test_a_config_reaches_what_it_says(tmp_path: Path, name: str, target: float, by: int, seed: int) -> None:

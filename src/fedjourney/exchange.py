@@ -126,7 +126,7 @@ def fold_block(
     for answer in answers:
         block.answers.append(answer)
         if answer.problem is None:
-            answer.problem = _decode(answer, transforms, like, trusting)
+            answer.problem = _decode(answer, transforms, like, trusting, rounds.partial)
         if answer.problem is None and fold is not None:
             try:
                 weight = rounds.weight(Reply(answer.tensors, answer.metrics, {}))
@@ -142,7 +142,9 @@ def fold_block(
     return block
 
 
-def _decode(answer: Answer, transforms: list[Transform], like: Tensors, trusting: bool) -> Problem | None:
+def _decode(
+    answer: Answer, transforms: list[Transform], like: Tensors, trusting: bool, partial: bool
+) -> Problem | None:
     """Undo the transforms in place; return what is wrong with the reply, if anything is."""
     if "num-examples" not in answer.metrics:
         return Problem("malformed", "reply", 'no "num-examples" among the metrics')
@@ -153,12 +155,12 @@ def _decode(answer: Answer, transforms: list[Transform], like: Tensors, trusting
         for transform in reversed(transforms) if sends else ():
             part = {name: tensor for name, tensor in tensors.items() if name.startswith("update/")}
             tensors = {n: t for n, t in tensors.items() if n not in part} | transform.decode(part, like)
-        _same_form(tensors, like)
+        _same_form(tensors, {name: like[name] for name in like if name in tensors} if partial else like)
     except Exception as error:  # whatever a foreign reply makes a transform raise costs that reply alone
         return Problem("malformed", "decode", f"{type(error).__name__}: {error}")
     if not finite({} if trusting else tensors, answer.metrics):
         return Problem("not finite", "reply", "NaN or infinity in the reply. Lower [update] learning_rate?")
-    answer.tensors = {name: tensors[name] for name in like}
+    answer.tensors = {name: tensors[name] for name in like if name in tensors}
     return None
 
 

@@ -15,6 +15,8 @@ from fedjourney.errors import ConfigError
 from fedjourney.results import Checkpoint
 
 EVERY = plugins.names("strategy")
+CLASSES = {"fedproto"}  # needs a model with embeddings, which the quadratic has not: see test_fedproto.py
+QUADRATIC = sorted({*EVERY} - CLASSES)
 NEED_MORE = {"bulyan", "esgd", "evolved_weights", "krum", "trimmed_mean"}  # than one client a round, by default
 
 
@@ -31,12 +33,12 @@ def excess(run: Federation) -> float:
     return max(float((a * (model - best) ** 2).sum() / (a * (start - best) ** 2).sum()) for model in run.models())
 
 
-@pytest.mark.parametrize("name", sorted({*EVERY} - {case[0] for case in CASES}))  # those find it with options there
+@pytest.mark.parametrize("name", sorted({*QUADRATIC} - {case[0] for case in CASES}))  # those find it with options there
 def test_it_finds_the_optimum_of_a_quadratic_though_a_fifth_of_the_replies_is_lost(name: str) -> None:
     assert excess(federation(name, lost=0.2).run(24)) < 0.01
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", QUADRATIC)
 def test_a_cohort_of_one_runs_or_is_refused_with_the_inequality(name: str) -> None:
     if name in NEED_MORE:
         with pytest.raises(ConfigError, match=r"[<>]|floor"):
@@ -46,7 +48,7 @@ def test_a_cohort_of_one_runs_or_is_refused_with_the_inequality(name: str) -> No
     assert all(torch.isfinite(model).all() for model in run.models())
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", QUADRATIC)
 def test_rounds_without_a_reply_change_nothing_and_it_goes_on(name: str) -> None:
     run = federation(name, lost=1.0)
     start = run.models()
@@ -60,7 +62,7 @@ def test_rounds_without_a_reply_change_nothing_and_it_goes_on(name: str) -> None
     assert any(not torch.equal(one, other) for one, other in zip(run.models(), start, strict=True))
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", QUADRATIC)
 def test_what_it_remembers_is_all_in_the_checkpoint(name: str, tmp_path: Path) -> None:
     whole, first = federation(name).run(5), federation(name).run(3)
     (tmp_path / "c").write_bytes(Checkpoint(3, first.params, first.rounds.state).encode())

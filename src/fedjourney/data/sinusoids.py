@@ -25,9 +25,9 @@ def sinusoids(
 ) -> Dataset:
     """Points of sinusoids that differ in amplitude and phase, for task `adaptation`; column "sinusoid".
 
-    An example is an episode: `points` points (x, a sin(x - p)) of one sinusoid, x uniform between -5 and 5.
-    Amplitudes a are uniform between 0.1 and 5, phases p between 0 and π. `natural` by "sinusoid" gives each client one of its own;
-    each episode of validation and test is of a sinusoid that no client has.
+    An example is an episode: `points` points (x, a sin(x - p)) of one sinusoid, x uniform between -5 and 5. Amplitudes
+    a are uniform between 0.1 and 5, phases p between 0 and π. `natural` by "sinusoid" gives each client one of its
+    own; each episode of validation and test is of a sinusoid that no client has.
 
     Args:
         source: supplies the seed.

@@ -11,6 +11,7 @@ from fedjourney.data import Dataset, Examples, Source
 from fedjourney.data._affine import rotation, uniform, warped
 from fedjourney.data._cache import cached
 from fedjourney.data._common import fingerprint_of
+from fedjourney.data._glyphs import glyphs
 from fedjourney.data._hub import column_named, input_column, tables_of
 from fedjourney.errors import DataError
 from fedjourney.seeds import permutation, seed_for
@@ -42,7 +43,8 @@ def unseen_classes(
 
     Args:
         source: data root, cache, seed of how sheets are put together.
-        set: scikit-learn's digits by default, or a set of dark drawings on white by its hub name.
+        set: scikit-learn's digits by default; "glyphs": 200 letters of no alphabet by 12 drawers, generated; or a set
+            of dark drawings on white by its hub name.
         subset: the configuration of the hub's set.
         target: columns that make up a class (default: "label").
         owner: column that says whose an image is; column of the same name for `natural`. Default: nobody's.
@@ -60,13 +62,14 @@ def unseen_classes(
         limit: rows kept of a hub's set, 0 = all.
     """
     key: list[Any]
-    if set:
+    here = {"": _digits, "glyphs": lambda: glyphs(source.seed)}.get(set)
+    if here is None:
         key, read = tables_of(source, set, subset, limit)
     else:
-        key, read = ["digits"], dict
+        key = [set or "digits"]
 
     def decode() -> Dataset:
-        pixels, classes, owners = _of_hub(read(), set, target, owner, side) if set else _digits()
+        pixels, classes, owners = _of_hub(read(), set, target, owner, side) if here is None else here()
         return _sheets(
             f"unseen_classes of {set or 'digits'}", pixels, classes, owners, owner, source.seed,
             test_classes, validation_classes, test_owners, groups, images, distorted, turned,

@@ -120,6 +120,7 @@ class Rounds(ABC):
     evolution: bool = False  # True: scores of candidates move the model; such a claim wants a gradient twin beside it
     weighted: bool = True  # False: all replies count the same, however many examples a client holds
     pooled: bool = False  # True: a client's shard is everybody's examples; nothing is charged, only a simulation can
+    partial: bool = False  # True: a reply may lack tensors of `like`; such a strategy has no fold
     resumable: bool = True  # False: it remembers what `state` does not hold
     state: Tensors  # what the server remembers, part of every checkpoint; numbers, texts and lists may stand in it too
 

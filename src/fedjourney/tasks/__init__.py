@@ -84,6 +84,27 @@ class Metered(Protocol):
         """Return a copy whose `spent` begins at 0: one client's."""
 
 
+@runtime_checkable
+class Embedding(Protocol):
+    """A task with one label per example and a model that ends in a linear layer; what that sees is the embedding.
+
+    Attributes:
+        signature: tells how many classes.
+        last: name of the linear layer: `<last>.weight` [classes, width] and `<last>.bias` are parameters.
+    """
+
+    signature: Signature
+    last: str
+
+    def embedded(
+        self, params: Tensors, x: Tensors, key: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (outputs [B, classes], embeddings [B, width])."""
+
+    def losses(self, outputs: torch.Tensor, y: Tensors) -> torch.Tensor:
+        """Return one loss for each example [B]."""
+
+
 def signature_of(dataset: Dataset) -> Signature:
     """Return the shapes of a data set's examples."""
     return Signature(

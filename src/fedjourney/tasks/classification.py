@@ -5,6 +5,7 @@ from typing import Annotated
 import numpy as np
 import torch
 from annotated_types import Ge, Le
+from torch import nn
 
 from fedjourney.data import Examples
 from fedjourney.errors import ConfigError
@@ -17,6 +18,34 @@ SHOWN, ROW = 2000, 12  # examples that the exhibit is chosen from, images that i
 
 class _Classification(CrossEntropy):
     """Cross-entropy; where the input is an image, shows those that it gets most wrong."""
+
+    @property
+    def last(self) -> str:
+        """The name of the model's last linear layer.
+
+        Raises:
+            ConfigError: it does not end in one that has a bias and an output for each class.
+        """
+        found = [(name, layer) for name, layer in self._model.named_modules() if isinstance(layer, nn.Linear)]
+        if not found or found[-1][1].bias is None or found[-1][1].out_features != self.signature.classes:
+            raise ConfigError(
+                "[model] expected one that ends in a linear layer with a bias and an output for each class, whose "
+                "input is an embedding, got none. Take mlp, cnn, lenet or resnet8."
+            )
+        return found[-1][0]
+
+    def embedded(
+        self, params: Tensors, x: Tensors, key: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (outputs [B, classes], what the last linear layer sees [B, width])."""
+        seen: list[torch.Tensor] = []
+        layer = self._model.get_submodule(self.last)
+        handle = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            outputs = self.outputs(params, x, key)
+        finally:
+            handle.remove()
+        return outputs, seen[-1]
 
     def exhibit(self, params: Tensors, examples: Examples) -> dict[str, str | np.ndarray]:
         """Return the images of the highest loss, and what was said of them."""
