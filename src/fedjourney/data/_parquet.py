@@ -1,13 +1,19 @@
 """Data sets in the hub's layout: finding their files, reading them, what partitions may deal by."""
 
 import contextlib
+import logging
+import os
+import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from fedjourney.data import Source
 from fedjourney.errors import DataError, nearest
+
+_log = logging.getLogger("fedjourney")
 
 SHOWN = 8  # names in a message
 
@@ -94,8 +100,14 @@ def from_hub(source: Source, name: str, subset: str) -> dict[str, Any]:
     Raises:
         DataError: not to be had; with the sets that are at hand.
     """
+    if not _reachable():
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # else it would ask six times, for half a minute
     import datasets
 
+    _log.info("data: asking the hub for %s …", name)
+    talks = logging.getLogger("huggingface_hub")
+    level = talks.level
+    talks.setLevel(logging.ERROR)  # of its attempts, of which the last one's words go along below
     try:
         found = datasets.load_dataset(name, subset or None)
     except Exception as error:  # offline, gated, misspelt: the hub's own words go along
@@ -108,7 +120,19 @@ def from_hub(source: Source, name: str, subset: str) -> dict[str, Any]:
             f"({type(error).__name__}: {said}). Put it at DIR/{name} in the hub's layout "
             f"and say --data-dir DIR, or run once with a network.{at_hand}"
         ) from None
+    finally:
+        talks.setLevel(level)
     return {split: found[split].with_format("arrow")[:] for split in ("train", "test") if split in found}
+
+
+def _reachable() -> bool:
+    """Return whether the hub's name means anything here."""
+    host = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return False
+    return True
 
 
 def dealt_by(table: Any, used: dict[str, str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
