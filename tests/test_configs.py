@@ -60,6 +60,14 @@ def test_models_have_the_published_size(name: str, parameters: int) -> None:
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
+def test_decomfls_network_has_the_size_of_the_released_code() -> None:
+    from fedjourney.tasks import Signature
+
+    table = plugins.resolve("model", {"name": "evofed_cnn", "channels": 16, "pooling": "max"})
+    model = plugins.build("model", table, Signature({"image": (1, 28, 28)}, {"label": ()}, 10))
+    assert sum(p.numel() for p in model.parameters()) == 28_938
+
+
 def test_help_and_list_import_neither_torch_nor_flwr() -> None:
     for arguments in (["--help"], ["list"], ["--version"]):
         code = (

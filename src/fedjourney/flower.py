@@ -52,6 +52,7 @@ class RoundRecord:
         reason: why they did not.
         bytes_up, bytes_down: over all clients and exchanges but evaluation.
         gradients, forwards: examples evaluated, with a gradient or without, the same way.
+        step: how far the parameters moved in units of their length, and what the strategy notes of it.
     """
 
     round: int
@@ -68,6 +69,7 @@ class RoundRecord:
     bytes_down: int = 0
     gradients: int = 0
     forwards: int = 0
+    step: dict[str, float] = field(default_factory=dict)
 
 
 class Transport(Protocol):
@@ -136,6 +138,7 @@ class FlowerStrategy(Strategy):
                 cohort = self._again(told, kept)
                 record.further[told.work] = cohort.metrics
             elif finite(told, {}):
+                record.step = {"relative": _relative(self.params, told), **rounds.notes}
                 self.params = told
                 self.accepted |= kept
                 return NOTHING, None
@@ -257,3 +260,10 @@ class FlowerStrategy(Strategy):
             metrics = self.record.unseen if unseen else self.record.evaluation
             for name, value in answer.metrics.items():
                 metrics.setdefault(name, []).append(value)
+
+
+def _relative(before: Tensors, after: Tensors) -> float:
+    """Return |after - before| / |before|, infinite from nothing to something."""
+    old, new = list(before.values()), list(after.values())
+    moved, size = (float(torch.stack(torch._foreach_norm(some)).norm()) for some in (torch._foreach_sub(new, old), old))
+    return moved / size if size else (math.inf if moved else 0.0)

@@ -52,7 +52,7 @@ class Network:
                     reply = next(arriving, None)
                     if reply is None:
                         break
-                    if reply.metadata.group_id != self._group:
+                    if reply.metadata.group_id not in (self._group, ""):  # Flower's own errors bear none
                         continue
                     own = asked.get(reply.metadata.src_node_id, [])
                     waiting.update(messages.read_answers(reply, own))

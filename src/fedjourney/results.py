@@ -224,6 +224,8 @@ def round_row(record: RoundRecord, central: dict[str, dict[str, float]], seconds
         "validation": central.get("validation", {}),
         "train": _mean(record.metrics),
     }
+    if record.step:
+        row["step"] = record.step
     if record.further:
         row["further"] = {work: _mean(metrics) for work, metrics in record.further.items()}
     for group, metrics in (("evaluation", record.evaluation), ("unseen", record.unseen)):

@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import fedjourney
 from fedjourney import config
+from fedjourney.plan import plan
+from fedjourney.seeds import seed_for
 
 P = 64 * 16 + 16 + 16 * 10 + 10  # parameters of `small`
 RUNS: dict[str, tuple[str, int, int]] = {
@@ -105,3 +108,18 @@ def test_workers_give_the_same_bits(name: str, small: str, tmp_path: Path) -> No
     local = fedjourney.run(experiment(small, name, OPTIONS[name], 'name = "local"\nworkers = 2'), tmp_path / "local")
     assert local.digest == serial.digest
     assert [row["bytes_up"] for row in local.rounds] == [row["bytes_up"] for row in serial.rounds]
+
+
+def test_records_tell_how_far_a_round_moved_and_how_far_its_answers_lay_apart(small: str, tmp_path: Path) -> None:
+    told = experiment(small.replace("rounds = 4", "rounds = 1"), "snes", "population = 8\n")
+    result = fedjourney.run(told, tmp_path / "run")
+    before = plan(told).task.init(seed_for(0, "model"))
+    moved, size = (torch.cat([t.flatten() for t in some]).norm() for some in (
+        [after - before[name] for name, after in result.parameters.items()], before.values()
+    ))  # fmt: skip
+    step = result.rounds[1]["step"]
+    assert step["relative"] == pytest.approx(float(moved / size), rel=1e-5)
+    assert step["fitness_spread"] > 0
+    assert step["sigma"] == pytest.approx(0.05, rel=0.1)
+    assert step["sigma"] != 0.05  # its levels have adapted
+    assert "step" not in result.rounds[0]

@@ -41,6 +41,13 @@ def kept(state: Tensors) -> Tensors:
     return {name.partition("/")[2]: found[name] for name in sorted(found)}
 
 
+def noted(answers: Tensors, extra: Tensors) -> dict[str, float]:
+    """Return what rates are comparable by: the spread of mean answers, and the mean noise level where levels adapt."""
+    many = {name: tensor for name, tensor in answers.items() if "/" not in name and tensor.is_floating_point()}
+    found = {f"{name}_spread": float(tensor.double().std(correction=0)) for name, tensor in many.items()}
+    return found | ({"sigma": float(extra["sigma"].double().mean())} if "sigma" in extra else {})
+
+
 class Replayed(Rounds):
     """Rounds whose step is a pure function of (round, parameters, extra, news).
 
@@ -105,6 +112,7 @@ class Replayed(Rounds):
         """Make the step, and keep what it was made from."""
         news = self.news(round, cohort)
         stepped, extra = self.step(round, params, self._extra(params), news)
+        self.notes = noted(cohort.tensors or {}, extra)
         rest = {name: tensor for name, tensor in self.state.items() if not name.startswith("extra/")}
         self.state = rest | prefixed("extra/", extra)
         if self.downlink == "fitness":

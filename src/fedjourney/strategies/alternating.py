@@ -27,6 +27,7 @@ from fedjourney.strategies._evolution import (
     score_pairs,
     unflatten,
 )
+from fedjourney.strategies._replay import noted
 from fedjourney.tasks import Task
 from fedjourney.tensors import Tensors, add_scaled
 from fedjourney.updates import Client, LocalUpdate, Reply, Work
@@ -104,6 +105,7 @@ class Alternating(Rounds):
     def tell(self, round: int, params: Tensors, cohort: Cohort) -> Tensors:
         """Step along the mean update, or up the estimate from ranks."""
         assert cohort.tensors is not None
+        self.notes = {} if cohort.work == "train" else noted(cohort.tensors, {})
         if cohort.work == "train":
             return add_scaled(params, update_of(cohort.tensors), self.server_learning_rate)
         flat, weights = flatten(params), pair_weights(cohort.tensors["fitness"], self.utility, self.sigma)
