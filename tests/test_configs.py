@@ -119,6 +119,12 @@ def test_help_and_list_import_neither_torch_nor_flwr() -> None:
         ("acrobot-ppo", -95.0, 20, 0),
         ("cartpole-reinforce", 470.0, 30, 0),
         ("cartpole-reinforce", 300.0, 30, 2),
+        ("functions-gru", 0.40, 60, 0),
+        ("functions-gru", 0.40, 60, 1),
+        ("functions-gru", 0.40, 60, 2),
+        ("bandits-ppo", 0.98, 40, 0),
+        ("bandits-ppo", 0.98, 40, 1),
+        ("bandits-ppo", 0.98, 40, 2),
         ("cartpole-a2c", 470.0, 25, 0),
         ("cartpole-a2c", 490.0, 30, 1),
         ("sinusoid-maml", 0.40, 300, 0),  # mean squared error

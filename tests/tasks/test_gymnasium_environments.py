@@ -1,11 +1,13 @@
 """Gymnasium's own environments in worlds: the same episodes as Gymnasium's, and what is said where one cannot be."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import fedjourney
 from fedjourney import config
 from fedjourney.environments import environment_named
 from fedjourney.errors import ConfigError
@@ -125,3 +127,14 @@ def test_a_missing_package_is_named_with_its_extra(
     gymnasium_environment.cache_clear()
     with pytest.raises(ConfigError, match=r"fedjourney\[rl\]"):
         built(f"data.environment={environment}")
+
+
+@pytest.mark.kill
+def test_every_engine_gives_the_same_bits(tmp_path: Path) -> None:
+    pytest.importorskip("Box2D")
+    overrides = ["data.environment=LunarLander-v3", "data.spread=1.0"]
+    serial = fedjourney.run(config.parse(SMALL, overrides), tmp_path / "serial")
+    local = fedjourney.run(
+        config.parse(SMALL, [*overrides, "engine.name=local", "engine.workers=2"]), tmp_path / "local"
+    )
+    assert local.digest == serial.digest
