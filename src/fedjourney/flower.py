@@ -52,7 +52,8 @@ class RoundRecord:
         reason: why they did not.
         bytes_up, bytes_down: over all clients and exchanges but evaluation.
         gradients, forwards: examples evaluated, with a gradient or without, the same way.
-        step: how far the parameters moved in units of their length, and what the strategy notes of it.
+        step: where the strategy notes anything of its step: that, and how far it moved the parameters, in units of
+            their length.
     """
 
     round: int
@@ -138,7 +139,8 @@ class FlowerStrategy(Strategy):
                 cohort = self._again(told, kept)
                 record.further[told.work] = cohort.metrics
             elif finite(told, {}):
-                record.step = {"relative": _relative(self.params, told), **rounds.notes}
+                if rounds.notes:  # a pass over the parameters, which averaging can do without
+                    record.step = {"relative": _relative(self.params, told), **rounds.notes}
                 self.params = told
                 self.accepted |= kept
                 return NOTHING, None
