@@ -99,3 +99,18 @@ def test_scaffold_learns_with_ten_of_a_hundred_clients(small: str, tmp_path: Pat
     update = '[update]\nname = "sgd"\nlearning_rate = 0.3\nepochs = 3\n[strategy]\nname = "scaffold"\n'
     result = fedjourney.run(config.parse(said + update), tmp_path / "run")
     assert result.rounds[-1]["test"]["accuracy"] > 0.7  # chance is 0.1, which two public benchmarks report for theirs
+
+
+def test_a_strategy_without_options_needs_no_init(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "whole_step.py").write_text(
+        "from fedjourney.strategies import Rounds, update_of\n"
+        "from fedjourney.tensors import add_scaled\n\n\n"
+        "class WholeStep(Rounds):\n"
+        "    def halves(self, task, update):\n"
+        '        return {"train": update}\n\n'
+        "    def tell(self, round, params, cohort):\n"
+        "        return add_scaled(params, update_of(cohort.tensors), 1.0)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mine = fedjourney.run(config.parse(text(small, "whole_step:WholeStep")), tmp_path / "a")
+    assert mine.digest == fedjourney.run(config.parse(text(small, "fedavg")), tmp_path / "b").digest

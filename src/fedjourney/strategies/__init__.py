@@ -125,7 +125,8 @@ class Rounds(ABC):
     notes: dict[str, float] = {}  # noqa: RUF012 - replaced, never changed: what `tell` has to say of its step, for records
     state: Tensors  # what the server remembers, part of every checkpoint; numbers, texts and lists may stand in it too
 
-    def __init__(self) -> None:
+    def __init__(self, setting: Setting | None = None, /) -> None:
+        """Begin with nothing remembered; a strategy without options needs no `__init__` of its own."""
         self.state = {}
 
     @abstractmethod
