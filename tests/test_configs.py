@@ -132,6 +132,11 @@ def test_help_and_list_import_neither_torch_nor_flwr() -> None:
         ("sinusoid-maml", 0.40, 300, 0),  # mean squared error
         ("sinusoid-maml", 0.40, 300, 1),
         ("sinusoid-meta-sgd", 0.40, 300, 0),
+        ("sinusoid-reptile", 1.05, 120, 0),
+        ("sinusoid-per-fedavg", 1.0, 120, 0),
+        ("glyphs-prototypes", 0.68, 40, 0),
+        ("glyphs-prototypes", 0.68, 40, 1),
+        ("omniglot-prototypes", 0.55, 20, 0),
     ],
 )
 def test_a_config_reaches_what_it_says(tmp_path: Path, name: str, target: float, by: int, seed: int) -> None:

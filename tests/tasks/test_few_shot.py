@@ -1,17 +1,23 @@
 """Few-shot tasks against meta-gradients written out by hand, differences of the meta-objective, and scikit-learn."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
+from task_options import TASKS
 from torch import nn
 
+import fedjourney
+from fedjourney import config
 from fedjourney.batching import Batch, gradient
 from fedjourney.data import Examples
 from fedjourney.errors import ConfigError
+from fedjourney.plan import plan
+from fedjourney.seeds import seed_for
 from fedjourney.tally import Tally
 from fedjourney.tasks import Signature
 from fedjourney.tasks.adaptation import adaptation
@@ -249,3 +255,28 @@ def test_what_is_no_episode_is_refused() -> None:
     ):
         with pytest.raises(ConfigError, match="expect"):
             make()
+
+
+def test_reptile_is_fedavg_with_a_server_rate(tmp_path: Path) -> None:
+    text = TASKS["adaptation"].replace('name = "adaptation"', 'name = "adaptation"\nsteps = 0')
+    text = '[experiment]\nname = "reptile"\nrounds = 2\ncohort = 4\nholdout = 0.0\nevaluate_every = 0\n' + text
+    text += '[update]\nname = "sgd"\nlearning_rate = 0.02\n[strategy]\nname = "fedavg"\nserver_learning_rate = 0.3\n'
+    experiment = config.parse(text + '[numerics]\ndtype = "float64"\n[engine]\nname = "serial"\n')
+    result, found = fedjourney.run(experiment, tmp_path / "run"), plan(experiment)
+    theta = found.task.init(seed_for(0, "model"))
+    for number in (1, 2):
+        ends = []
+        for client in range(4):
+            net = nn.Sequential(nn.Flatten(), nn.Linear(1, 6), nn.ReLU(), nn.Linear(6, 1)).double()
+            net.load_state_dict(theta)
+            optimizer = torch.optim.SGD(net.parameters(), lr=0.02)
+            shard = found.shard(client)[0]
+            for batch in found.task.batches({}, shard, seed_for(0, "batches", number, client, 0)):
+                real = batch.mask.bool()
+                optimizer.zero_grad()
+                x, y = batch.x["points"][real].double().flatten(0, 1), batch.y["values"][real].double().flatten(0, 1)
+                nn.functional.mse_loss(net(x), y).backward()
+                optimizer.step()
+            ends.append({name: tensor.clone() for name, tensor in net.state_dict().items()})
+        theta = {n: t + 0.3 * torch.stack([end[n] - t for end in ends]).mean(0) for n, t in theta.items()}
+    same(result.parameters, theta)
