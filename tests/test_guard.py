@@ -44,6 +44,7 @@ def test_an_update_that_only_torch_does_not_see_costs_as_much(small: str, tmp_pa
     assert seen.digest == unseen.digest
 
 
+@pytest.mark.kill  # processes
 @pytest.mark.parametrize(
     ("update", "option"), [("misbehaving", 'how = "without_gradients"'), ("meddling", "unseen = true")]
 )

@@ -35,6 +35,7 @@ def test_workers_give_serials_bits(name: str, small: str, tmp_path: Path) -> Non
     told = config.parse(experiment(name, small).text(), ["engine.name=local", "engine.workers=1"])
     local = fedjourney.run(told, tmp_path / "local")
     assert local.digest == serial.digest
+    assert [row["bytes_up"] for row in local.rounds] == [row["bytes_up"] for row in serial.rounds]
     assert all(row["clients"]["counted"] for row in serial.rounds)
 
 
