@@ -116,7 +116,7 @@ class _AtHome:
         """Return the update on its loss and, for classes with a prototype, the squared distance to it."""
         weight = model[f"{self.task.last}.weight"]
         means = torch.stack([known.get(str(place), torch.zeros_like(row)) for place, row in enumerate(weight)])
-        pull = self.strength * weight.new_tensor([float(str(place) in known) for place in range(len(weight))])
+        pull = self.strength * torch.tensor([float(str(place) in known) for place in range(len(weight))]).to(weight)
 
         def drawn(params: Tensors, batch: Batch) -> torch.Tensor:
             target, mask = next(iter(batch.y.values())), batch.mask.to(weight.dtype)
