@@ -28,7 +28,13 @@ TWICE_WRAPPED = "eggroll"  # its low-rank weights are a class of tensors themsel
 CASES: list[tuple[Any, ...]] = [
     (name, ON_DIGITS.get(name, {}), 1) for name in plugins.names("strategy") if name != TWICE_WRAPPED
 ]
-RECURRENT = ("forecast", "correlations", "next_character", "bandits", "in_context")  # their kernels are PyTorch's own choice for each device
+RECURRENT = (
+    "forecast",
+    "correlations",
+    "next_character",
+    "bandits",
+    "in_context",
+)  # their kernels are PyTorch's own choice for each device
 CASES += [(name, {}, 1, task) for task in TASKS if task not in RECURRENT for name in ("fedavg", "open_es")]
 CASES += [("fedavg", {}, 3), ("scaffold", {}, 3), ("ditto", {}, 3)]
 

@@ -54,7 +54,10 @@ def minibatches(x: Tensors, y: Tensors, size: int, seed: int, most: int = 0) -> 
     for start in range(0, wanted, _GATHERED):
         held = range(start, min(start + _GATHERED, wanted))
         rows = order[held.start * size : held.stop * size]
-        gathered = [{name: t[rows].unflatten(0, (-1, size)).unbind() for name, t in part.items()} for part in (x, y)]
+        gathered = [
+            {name: t.index_select(0, rows).unflatten(0, (-1, size)).unbind() for name, t in part.items()}
+            for part in (x, y)
+        ]
         for place, step in enumerate(held):
             inputs, targets = ({name: batches[place] for name, batches in part.items()} for part in gathered)
             yield Batch(inputs, targets, masks[step], keys[step])

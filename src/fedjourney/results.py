@@ -176,9 +176,9 @@ class Recorder:
         """Write one round, and a checkpoint when one is due."""
         now = time.monotonic()
         row = valid_json(round_row(record, central, now - self._began))
-        lines = "".join(json.dumps(valid_json(line)) + "\n" for line in client_rows(record))
+        lines = "".join(_line(one) for one in client_rows(record))
         with writing(self.folder):
-            for file, text in ((self._rounds, json.dumps(row) + "\n"), (self._clients, lines)):
+            for file, text in ((self._rounds, _line(row)), (self._clients, lines)):
                 if file.write(text.encode()) != len(text.encode()):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.last = Checkpoint(
@@ -259,6 +259,14 @@ def _mean(metrics: dict[str, list[float]]) -> dict[str, float]:
         if name != "num-examples" and pairs:
             found[name] = sum(w * v for w, v in pairs) / sum(w for w, _ in pairs)
     return found
+
+
+def _line(row: dict[str, Any]) -> str:
+    """Return a row as a line of JSON; almost all of them have finite numbers alone, and need no second look."""
+    try:
+        return json.dumps(row, allow_nan=False) + "\n"
+    except ValueError:
+        return json.dumps(valid_json(row)) + "\n"
 
 
 def valid_json(value: Any) -> Any:

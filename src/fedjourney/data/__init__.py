@@ -36,7 +36,8 @@ class Examples:
     def take(self, rows: torch.Tensor) -> "Examples":
         """Return the examples at `rows` [m], in that order, as copies; the rows may be on another device."""
         rows = rows.to(next(iter(self.x.values())).device)
-        return Examples({k: v[rows] for k, v in self.x.items()}, {k: v[rows] for k, v in self.y.items()})
+        x, y = ({k: v.index_select(0, rows) for k, v in part.items()} for part in (self.x, self.y))  # v[rows] is slower
+        return Examples(x, y)
 
     def on(self, device: torch.device) -> "Examples":
         """Return the examples on a device; what is there already is not copied."""

@@ -85,7 +85,11 @@ class Arena:
             self._open()
 
     def _open(self) -> None:
-        self._map = mmap.mmap(self._file, 0)  # the old one lives as long as views of it do
+        """Map all of the file; the old mapping lives as long as views of it do."""
+        if hasattr(mmap, "MAP_POPULATE"):  # all pages at once, not by a fault for each when a client first touches it
+            self._map = mmap.mmap(self._file, 0, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        else:
+            self._map = mmap.mmap(self._file, 0)
 
 
 def _new_file() -> int | str:
