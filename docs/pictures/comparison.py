@@ -4,11 +4,12 @@
     .venv/bin/python docs/pictures/comparison.py runs/small/results.json docs/pictures/comparison.svg
 
 A panel for each scenario, a row for each arm: the mean over seeds at the smaller budget (hollow) and the larger one
-(filled), with its 95 % interval. Readable on light and on dark pages.
+(filled), with its 95 % interval, on a scale of the logarithm of the error. Readable on light and on dark pages.
 """
 
 import argparse
 import json
+import math
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ KINDS = {
     "both": ("sketch-then-es",),
 }
 WIDTH, LEFT, RIGHT, ROW, TOP, BETWEEN = 760, 130, 24, 22, 106, 44
+TICKS = (0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 STYLE = """
 svg{--page:#fff;--ink:#1b1b19;--soft:#5c5b56;--grid:#e4e3dd;--k0:#2a78d6;--k1:#1baf7a;--k2:#eb6834;--k3:#9463c9;
 font:12px system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",sans-serif}
@@ -40,17 +42,24 @@ def picture(told: dict[str, Any]) -> str:
     ]
     panel = (WIDTH - LEFT - RIGHT - BETWEEN * (len(scenarios) - 1)) / len(scenarios)
     height = TOP + ROW * len(arms) + 14
-    low = min(row["mean"] for rows in cells.values() for row in rows.values())
-    low = max(0.0, int(low * 10) / 10)
+    values = [row[end] for rows in cells.values() for row in rows.values() for end in ("low", "high")]
+    shown = [tick for tick in TICKS if min(values) < tick < max(values)]
+    low, high = min(values) - 0.02, 1 - (1 - max(values)) * 0.9
 
     def at(place: int, value: float) -> float:
-        value = min(max(value, low), 1.0)
-        return round(LEFT + place * (panel + BETWEEN) + (value - low) / (1 - low) * panel, 1)
+        share = math.log((1 - low) / (1 - value)) / math.log((1 - low) / (1 - high))
+        return round(LEFT + place * (panel + BETWEEN) + share * panel, 1)
 
     sizes = [f"{budget / 1000:g} kB" for budget in budgets]
     parts = [f'<rect class="page" width="{WIDTH}" height="{height}"/>']
     parts.append(_text(12, 20, f"Test {told['metric']} at equal bytes a client, up and down", "title"))
-    parts.append(_text(12, 38, f"hollow: {sizes[0]} · filled: {sizes[-1]} · bar: 95 % of the mean over seeds"))
+    parts.append(
+        _text(
+            12,
+            38,
+            f"hollow: {sizes[0]} · filled: {sizes[-1]} · bar: 95 % of the mean over seeds · scale: log of the error",
+        )
+    )
     x = 16.0
     for kind, name in enumerate(KINDS):
         parts.append(f'<circle class="dot k{kind}" cx="{x}" cy="54" r="4"/>')
@@ -58,11 +67,10 @@ def picture(told: dict[str, Any]) -> str:
         x += 26 + 6.5 * len(name)
     for place, scenario in enumerate(scenarios):
         parts.append(_text(at(place, low), TOP - 24, scenario, "title"))
-        for tenth in range(int(low * 10 + 0.5), 11):
-            line = at(place, tenth / 10)
+        for tick in shown:
+            line = at(place, tick)
             parts.append(f'<line class="grid" x1="{line}" x2="{line}" y1="{TOP - 2}" y2="{height - 10}"/>')
-            if tenth % 2 == 0:
-                parts.append(_text(line, TOP - 8, f"{tenth / 10:.1f}", anchor="middle"))
+            parts.append(_text(line, TOP - 8, f"{tick:g}", anchor="middle"))
         for number, (kind, arm) in enumerate(arms):
             y = TOP + ROW * (number + 0.5)
             if place == 0:

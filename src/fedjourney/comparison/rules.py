@@ -106,8 +106,11 @@ def _beside(comparison: Comparison) -> list[str]:
         kinds += [] if "sketch" in names else ["sketch"]
         if kinds:
             found.append(f"Low-byte controls not beside it: {', '.join(kinds)}.")
-        if transforms:
-            found.append("Transforms act on the way up alone; the way down is dense, and charged as such.")
+        dense = sorted(
+            arm for arm, one in resolved.items() if one["transform"] and _says(strategies[arm], "dense_down")
+        )
+        if dense:
+            found.append(f"Transforms act on the way up alone, the way down of {', '.join(dense)} is dense.")
     if unweighted := sorted(name for name in names if not _says(name, "weighted")):
         found.append(f"Means that do not look at numbers of examples: {', '.join(unweighted)}; mind unequal shards.")
     found.append(

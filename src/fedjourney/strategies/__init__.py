@@ -118,6 +118,7 @@ class Rounds(ABC):
     fold: Fold | None = WeightedMean()
     uses_update: bool = True  # False: [update] is refused, since nothing would read it
     evolution: bool = False  # True: scores of candidates move the model; such a claim wants a gradient twin beside it
+    dense_down: bool = True  # False: what goes down is as sparse as what transforms leave of what goes up
     weighted: bool = True  # False: all replies count the same, however many examples a client holds
     pooled: bool = False  # True: a client's shard is everybody's examples; nothing is charged, only a simulation can
     partial: bool = False  # True: a reply may lack tensors of `like`; such a strategy has no fold

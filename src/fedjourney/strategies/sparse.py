@@ -30,6 +30,7 @@ class Sparse(Replayed):
     """
 
     evolution = False
+    dense_down = False
 
     def __init__(
         self,
