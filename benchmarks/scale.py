@@ -144,7 +144,7 @@ def cohort(turns: int) -> None:
 def rounds(turns: int) -> None:
     """Ever more rounds."""
     quick = tables({"name": "mlp", "hidden": [16]}, {"name": "iid", "clients": 100}, 4, 2_000)
-    got = run(quick | {"data": {"name": "digits"}}, at=(200, 1_000, 1_990))
+    got = run(quick | {"data": {"name": "digits"}}, at=(200, 1_000, 1_800))
     tell(part="rounds", mib_after=got["seen"], peak_mib=got["peak"])
 
 
@@ -166,8 +166,10 @@ PARTS: dict[str, Callable[[int], None]] = {"population": population, "cohort": c
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--turns", type=int, default=3)
     said = parser.parse_args()
-    for part in said.parts:
+    if strange := set(said.parts) - set(PARTS):
+        parser.error(f"expected parts of {', '.join(PARTS)}, got {', '.join(sorted(strange))}")
+    for part in said.parts or PARTS:
         PARTS[part](said.turns)
