@@ -22,7 +22,9 @@ from unittest import mock
 import torch
 
 from fedjourney import batching, config, experiment, updates
-from fedjourney.tasks import _control, _prediction
+from fedjourney.tasks import _control, _policy_gradient, _prediction
+
+TIMED = ("outputs", "fitness", "evaluate", "_play")  # methods of tasks; the last one acts in bandits
 
 
 class Clock:
@@ -50,7 +52,7 @@ class Clock:
 @contextmanager
 def watched(clock: Clock) -> Iterator[None]:
     """Time all that computes with a model or an environment."""
-    parts = [(kind, name) for kind in _tasks() for name in ("outputs", "fitness", "evaluate") if name in vars(kind)]
+    parts = [(kind, name) for kind in _tasks() for name in TIMED if name in vars(kind)]
     with mock.patch.object(_control, "rollout", clock.timed(_control.rollout)):
         gradient, train = clock.timed(batching.gradient), updates.Client.train
         before = [(kind, name, vars(kind)[name]) for kind, name in parts]
@@ -66,8 +68,8 @@ def watched(clock: Clock) -> Iterator[None]:
 
 
 def _tasks() -> list[type[Any]]:
-    """Return every class of a task."""
-    found: list[type[Any]] = [_prediction.Prediction, _control.Control]
+    """Return every class of a task whose module is imported here."""
+    found: list[type[Any]] = [_prediction.PerExample, _policy_gradient.PolicyGradient]
     for kind in found:
         found += [one for one in kind.__subclasses__() if one not in found]
     return found
