@@ -27,6 +27,7 @@ from matplotlib import pyplot as plt
 
 STEPS = (0, 1, 3, 10)
 MANY = 200  # steps of a fresh network
+TICKS = (0.3, 0.5, 1, 2, 3, 4)  # of the error's axis, which is logarithmic
 
 
 def errors(found: Plan, params: Tensors, steps: tuple[int, ...]) -> list[float]:
@@ -45,6 +46,13 @@ def curve(found: Plan, params: Tensors, episode: int, steps: int, x: torch.Tenso
     return task.told(task.adapted(params, support, steps), x).detach()  # type: ignore[attr-defined,no-any-return]
 
 
+def before(found: Plan, params: Tensors, episode: int) -> torch.Tensor:
+    """Return the mean squared error of an unadapted model on an episode's query."""
+    test = found.dataset.test
+    _, query = found.task.parts(test.x["points"][episode], test.y["values"][episode])  # type: ignore[attr-defined]
+    return (curve(found, params, episode, 0, query.inputs) - query.targets).square().mean()
+
+
 def main() -> None:
     """Draw, and print the table."""
     said = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -54,7 +62,7 @@ def main() -> None:
     groups: dict[str, list[Path]] = {}
     for folder in said.runs:
         groups.setdefault(fedjourney.load(folder / "experiment.toml")["experiment"]["name"], []).append(folder)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.6), layout="constrained")
     print(f"{'config':24} " + " ".join(f"{f'{count} steps':>14}" for count in STEPS))
     fresh, drawn = [], None
     for name, folders in sorted(groups.items()):
@@ -73,6 +81,8 @@ def main() -> None:
         row("a fresh network", np.array(fresh)[:, :-1], left)
         print(f"a fresh network after {MANY} steps: {np.mean(fresh, 0)[-1]:.3f} ± {np.std(fresh, 0, ddof=1)[-1]:.3f}")
     left.set_yscale("log")
+    left.set_yticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    left.minorticks_off()
     left.set_xlabel("steps on ten points of a new sinusoid")
     left.set_ylabel("mean squared error on its other points")
     left.grid(alpha=0.3)
@@ -92,8 +102,9 @@ def row(name: str, scores: np.ndarray, panel: plt.Axes) -> None:
 
 
 def example(panel: plt.Axes, found: Plan, params: Tensors, start: Tensors) -> None:
-    """Draw one test sinusoid, its ten points, and what is said of it before and after ten steps."""
-    episode, test = 3, found.dataset.test
+    """Draw the test sinusoid whose error before adaptation is the median, and what is said of it before and after."""
+    test = found.dataset.test
+    episode = int(torch.stack([before(found, params, number) for number in range(len(test))]).argsort()[len(test) // 2])
     x = torch.linspace(-5, 5, 200)[:, None]
     support, query = found.task.parts(test.x["points"][episode], test.y["values"][episode])  # type: ignore[attr-defined]
     panel.plot(support.inputs, support.targets, "ko", markersize=4, label="ten points to learn from")
@@ -104,7 +115,9 @@ def example(panel: plt.Axes, found: Plan, params: Tensors, start: Tensors) -> No
     ):  # fmt: skip
         colour = "C3" if model is start else "C0"
         panel.plot(x, curve(found, model, episode, steps, x), line, color=colour, label=label)
-    panel.legend(frameon=False, fontsize=8)
+    panel.set_xlabel("x")
+    panel.set_ylabel("y")
+    panel.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     panel.grid(alpha=0.3)
 
 
