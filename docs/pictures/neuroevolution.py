@@ -112,7 +112,8 @@ def main() -> None:
         panel.scatter(
             *places[generation - 1].T, c=EVERY[generation - 1][1], s=22, edgecolors="black", linewidths=0.5, **colour
         )
-        panel.set_title(f"generation {generation}: best {EVERY[generation - 1][1].max():.2f}", fontsize=10)
+        worst, best = EVERY[generation - 1][1].min(), EVERY[generation - 1][1].max()
+        panel.set_title(f"generation {generation}: {worst:.3g} to {best:.3g}", fontsize=10)
     figure.supxlabel(f"first principal direction of the populations' means ({shares[0]:.0%} of their way)", fontsize=9)
     figure.supylabel(f"second ({shares[1]:.0%})", fontsize=9)
     what = "minus the loss" if "loss" in result.rounds[-1]["test"] else "return"
