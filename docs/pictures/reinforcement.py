@@ -1,14 +1,14 @@
 """Return over environment steps, and the numbers of docs/05-reinforcement.md.
 
-    for seed in 0 1 2; do for name in ppo open-es random-search; do
+    for seed in 0 1 2; do for name in ppo a2c reinforce open-es random-search; do
       .venv/bin/fedjourney run configs/cartpole-$name.toml --seed $seed --out runs/cartpole/$name-$seed
     done; done
     .venv/bin/python docs/pictures/reinforcement.py docs/pictures/reinforcement.png runs/cartpole/*
 
-Runs of one config are one line. The table has, for each config, the mean over seeds of the test return (100 greedy
-episodes in each world), and over worlds x seeds the interquartile mean with a 95 % interval by stratified bootstrap
-(Agarwal et al. 2021, Deep reinforcement learning at the edge of the statistical precipice): worlds are kept, the seed
-is drawn anew for each of them.
+A panel has the runs of one config in colour, a line a seed, and all others in grey. The table has, for each config,
+the mean over seeds of the test return (100 greedy episodes in each world), and over worlds x seeds the interquartile
+mean with a 95 % interval by stratified bootstrap (Agarwal et al. 2021, Deep reinforcement learning at the edge of the
+statistical precipice): worlds are kept, the seed is drawn anew for each of them.
 """
 
 import argparse
@@ -73,15 +73,21 @@ def main() -> None:
     for folder in said.runs:
         name = fedjourney.load(folder / "experiment.toml")["experiment"]["name"]
         groups.setdefault(name, []).append(folder)
-    figure, panel = plt.subplots(figsize=(7.2, 4.0), layout="constrained")
+    size = (2 + 1.8 * len(groups), 3.2)
+    figure, row = plt.subplots(
+        1, len(groups), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    panels = dict(zip(sorted(groups), row[0], strict=True))
     print(f"{'config':28} {'return by seed':28} {'mean':>7} {'IQM':>7} {'95 %':>16} {'worst world':>11} {'steps':>10}")
-    for colour, (name, folders) in enumerate(sorted(groups.items())):
+    for name, folders in sorted(groups.items()):
         scores, steps, within = np.stack([worlds(folder) for folder in folders]), [], []
-        for number, folder in enumerate(folders):
+        for folder in folders:
             spent, told = curve(folder)
             steps.append(spent[-1])
             within.append(told[spent <= said.budget][-1])
-            panel.plot(spent / 1e3, told, color=f"C{colour}", alpha=0.8, label=name if number == 0 else None)
+            for other, panel in panels.items():
+                own = {"color": "#2a78d6", "zorder": 3} if other == name else {"color": "#cccccc", "linewidth": 0.8}
+                panel.plot(spent / 1e3, told, **own)
         low, high = interval(scores)
         by_seed = ", ".join(f"{mean:.1f}" for mean in scores.mean(1))
         print(
@@ -89,10 +95,11 @@ def main() -> None:
             f"{low:7.1f} … {high:6.1f} {scores.mean(0).min():11.1f} {np.mean(steps):10.0f}"
             f"  within the budget {', '.join(f'{mean:.1f}' for mean in within)}"
         )
-    panel.set_xlabel("environment steps over all clients (thousands)")
-    panel.set_ylabel("greedy return, mean over all worlds")
-    panel.grid(alpha=0.3)
-    panel.legend(frameon=False)
+    for name, panel in panels.items():
+        panel.set_title(name, fontsize=10)
+        panel.grid(alpha=0.3)
+    row[0, 0].set_ylabel("greedy return, mean over all worlds")
+    figure.supxlabel("environment steps over all clients (thousands)", fontsize=10)
     figure.savefig(said.picture, dpi=90)
 
 
