@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -26,41 +27,71 @@ class Batch(NamedTuple):
     key: torch.Tensor
 
 
-_GATHERED = 64  # batches whose rows are gathered at once
+_GATHERED = 16  # batches whose rows are gathered at once
 _KEY_STRIDE = -7046029254386353131  # 2**64 / golden ratio: keys of neighbouring steps share no bits (SplitMix64)
 
 Loss: TypeAlias = Callable[[Tensors, Batch], torch.Tensor]
 Gradient: TypeAlias = Callable[[Loss, Tensors, Batch], tuple[Tensors, torch.Tensor]]
 
 
-def minibatches(x: Tensors, y: Tensors, size: int, seed: int, most: int = 0) -> Iterator[Batch]:
-    """Yield one pass over n examples in a seeded order, in ceil(n / size) batches padded to `size`.
+@dataclass(frozen=True)
+class Pass:
+    """One pass over n examples in a seeded order, in ceil(n / size) batches padded to `size`; `steps` of them.
 
-    With `most` only so many first batches of it.
-
-    Rows are gathered for many batches at once; a batch is a view of them.
+    Iterating gives batch by batch; `stacks` the same many at a time, which is how lanes take them.
     """
-    first = next(iter(x.values()))
-    count, device = len(first), first.device
-    order = torch.from_numpy(permutation(seed, count)).to(device)
-    steps = -(-count // size)
-    mask = torch.ones(steps * size, device=device)
-    if padding := steps * size - count:
-        mask[count:] = 0
-        order = torch.cat([order, order.new_zeros(padding)])
-    masks = mask.view(steps, size).unbind()  # views of all rows by one call are cheaper than one by one
-    keys = (seed_for(seed, "key") + _KEY_STRIDE * torch.arange(steps)).to(device).unbind()
-    wanted = min(steps, most) if most else steps
-    for start in range(0, wanted, _GATHERED):
-        held = range(start, min(start + _GATHERED, wanted))
-        rows = order[held.start * size : held.stop * size]
-        gathered = [
-            {name: t.index_select(0, rows).unflatten(0, (-1, size)).unbind() for name, t in part.items()}
-            for part in (x, y)
-        ]
-        for place, step in enumerate(held):
-            inputs, targets = ({name: batches[place] for name, batches in part.items()} for part in gathered)
-            yield Batch(inputs, targets, masks[step], keys[step])
+
+    x: Tensors
+    y: Tensors
+    size: int
+    seed: int
+    steps: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield batches, each a view of a stack."""
+        for stack in self.stacks():
+            yield from apart(stack)
+
+    def stacks(self) -> Iterator[Batch]:
+        """Yield many batches at once, each tensor of them [steps, B, …]."""
+        first = next(iter(self.x.values()))
+        count, device, size = len(first), first.device, self.size
+        order = torch.from_numpy(permutation(self.seed, count)).to(device)
+        whole = -(-count // size)
+        mask = torch.ones(whole * size, device=device)
+        if padding := whole * size - count:
+            mask[count:] = 0
+            order = torch.cat([order, order.new_zeros(padding)])
+        keys = (seed_for(self.seed, "key") + _KEY_STRIDE * torch.arange(whole)).to(device)
+        for start in range(0, self.steps, _GATHERED):
+            stop = min(start + _GATHERED, self.steps)
+            rows = order[start * size : stop * size]
+            x, y = (
+                {name: tensor.index_select(0, rows).unflatten(0, (-1, size)) for name, tensor in part.items()}
+                for part in (self.x, self.y)
+            )
+            yield Batch(x, y, mask[start * size : stop * size].view(-1, size), keys[start:stop])
+
+
+def minibatches(x: Tensors, y: Tensors, size: int, seed: int, most: int = 0) -> Pass:
+    """Return one pass over the examples; with `most` only so many first batches of it."""
+    steps = -(-len(next(iter(x.values()))) // size)
+    return Pass(x, y, size, seed, min(steps, most) if most else steps)
+
+
+def apart(stack: Batch) -> Iterator[Batch]:
+    """Yield what is stacked along the first dimension, as views: all by one call are cheaper than one by one."""
+    steps = len(stack.mask)
+    x, y = (_rows({name: t.unbind() for name, t in part.items()}, steps) for part in (stack.x, stack.y))
+    yield from map(Batch, x, y, stack.mask.unbind(), stack.key.unbind())
+
+
+def _rows(columns: dict[str, tuple[torch.Tensor, ...]], count: int) -> Iterator[Tensors]:
+    return (
+        (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+        if columns
+        else ({} for _ in range(count))
+    )
 
 
 WATCHED: ContextVar[Callable[[Batch], None] | None] = ContextVar("watched", default=None)

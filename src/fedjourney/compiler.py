@@ -8,7 +8,7 @@ import torch
 from torch import fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from fedjourney import kernels
+from fedjourney import kernels, products
 from fedjourney.batching import Batch
 from fedjourney.tensors import Tensors
 
@@ -57,6 +57,7 @@ def _compiled(step: Step, params: Tensors, extra: Tensors, batch: Batch) -> Step
     tensors = _flat(params, extra, batch)
     traced = make_fx(flat, tracing_mode="fake")(*tensors)
     changed = _add_products_in_place(traced, len(names[0]))
+    products.take_thin_products(traced)
     run = inductor(traced, [*tensors])
 
     def call(params: Tensors, extra: Tensors, batch: Batch) -> tuple[Tensors, Tensors]:

@@ -1,13 +1,13 @@
 """Lanes: the local updates of several clients as one vectorised, optionally compiled, loop of steps."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 
 import torch
 from torch.func import vmap
 
-from fedjourney.batching import Batch, gradient, gradient_in_lanes
+from fedjourney.batching import Batch, Pass, apart, gradient, gradient_in_lanes
 from fedjourney.compiler import Step, compiled
 from fedjourney.numerics import Numerics
 from fedjourney.seeds import seed_for
@@ -58,23 +58,38 @@ class Lanes:
                 )
                 for lane, client in enumerate(clients)
             ]
-            for batches in zip_longest(*passes):
-                some = next(batch for batch in batches if batch is not None)
-                filled = [some if batch is None else batch for batch in batches]
-                batch = _batch(filled + [some] * (self.number - len(filled)))
-                told = [(client, b) for client, b in zip(clients, batches, strict=True) if b is not None]
-                if None in batches or len(batches) < self.number:
-                    active = torch.tensor([b is not None for b in batches] + [False] * (self.number - len(batches)))
-                    active = active.to(batch.mask.device)
+            for batch, active in self._batches(update, clients, passes):
+                if active is None:
+                    params, extra = self._step(update, (params, extra), batch)
+                else:
                     stepped = self._step(update, (_copied(params), extra), batch)
                     params, extra = _chosen(active, stepped[0], params), _chosen(active, stepped[1], extra)
-                else:
-                    params, extra = self._step(update, (params, extra), batch)
-                for client, one in told:
-                    client.tally.step(one, self._gradients[id(update)])
         for lane, client in enumerate(clients):
             own = Carry({n: t[lane] for n, t in params.items()}, {n: t[lane] for n, t in extra.items()})
             yield update.finish(client.shared, own)
+
+    def _batches(
+        self, update: LocalUpdate, clients: list[Client], passes: Sequence[Iterable[Batch]]
+    ) -> Iterator[tuple[Batch, torch.Tensor | None]]:
+        """Yield step by step (batch [L, B, …], which lanes are active [L]: None, all of them), and count each step."""
+        even = [one for one in passes if isinstance(one, Pass)]
+        if len(even) == self.number and len({(one.steps, one.size) for one in even}) == 1:
+            for stacks in zip(*(one.stacks() for one in even), strict=True):
+                for batch in apart(_batch(list(stacks), dim=1)):
+                    yield batch, None
+                for client, stack in zip(clients, stacks, strict=True):
+                    client.tally.step(stack, self._gradients[id(update)])
+            return
+        for batches in zip_longest(*passes):
+            some = next(batch for batch in batches if batch is not None)
+            filled = [some if batch is None else batch for batch in batches]
+            batch = _batch(filled + [some] * (self.number - len(filled)))
+            idle = [False] * (self.number - len(batches))
+            active = torch.tensor([one is not None for one in batches] + idle)
+            yield batch, None if bool(active.all()) else active.to(batch.mask.device)
+            for client, one in zip(clients, batches, strict=True):
+                if one is not None:
+                    client.tally.step(one, self._gradients[id(update)])
 
     def _step(self, update: LocalUpdate, carry: tuple[Tensors, Tensors], batch: Batch) -> tuple[Tensors, Tensors]:
         """Step all lanes, maybe in place; the first time also one by one in eager mode, to compare."""
@@ -134,21 +149,22 @@ def _copied(tensors: Tensors) -> Tensors:
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-def _stack(rows: list[Tensors]) -> Tensors:
-    return {name: _stacked([row[name] for row in rows]) for name in rows[0]}
+def _stack(rows: list[Tensors], dim: int = 0) -> Tensors:
+    return {name: _stacked([row[name] for row in rows], dim) for name in rows[0]}
 
 
-def _stacked(rows: list[torch.Tensor]) -> torch.Tensor:
+def _stacked(rows: list[torch.Tensor], dim: int = 0) -> torch.Tensor:
     """Stack them; a single one is not copied."""
-    return rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)
+    return rows[0].unsqueeze(dim) if len(rows) == 1 else torch.stack(rows, dim)
 
 
-def _batch(batches: list[Batch]) -> Batch:
+def _batch(batches: list[Batch], dim: int = 0) -> Batch:
+    """Return the batches of all lanes as one; of stacks of batches, along their second dimension."""
     return Batch(
-        _stack([batch.x for batch in batches]),
-        _stack([batch.y for batch in batches]),
-        _stacked([batch.mask for batch in batches]),
-        _stacked([batch.key for batch in batches]),
+        _stack([batch.x for batch in batches], dim),
+        _stack([batch.y for batch in batches], dim),
+        _stacked([batch.mask for batch in batches], dim),
+        _stacked([batch.key for batch in batches], dim),
     )
 
 

@@ -261,10 +261,13 @@ def _mean(metrics: dict[str, list[float]]) -> dict[str, float]:
     return found
 
 
+_text = json.JSONEncoder(allow_nan=False).encode
+
+
 def _line(row: dict[str, Any]) -> str:
     """Return a row as a line of JSON; almost all of them have finite numbers alone, and need no second look."""
     try:
-        return json.dumps(row, allow_nan=False) + "\n"
+        return _text(row) + "\n"
     except ValueError:
         return json.dumps(valid_json(row)) + "\n"
 
