@@ -58,3 +58,4 @@ $(BENCHED): $(STAMP)
 
 bench: $(BENCHED) ## side by side with other simulators, on an idle machine (ARGS="--models lenet --rounds 5")
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+	$(BIN)/python benchmarks/outside.py | tee benchmarks/results/outside.jsonl

@@ -3,9 +3,10 @@
     python benchmarks/outside.py configs/quickstart.toml configs/cartpole-ppo.toml --rounds 5
 
 A config is run in one process of one thread (`engine = "serial"`), without evaluation. The clock of the model runs in
-gradients (forward and backward), in scoring and evaluating, and while an environment is acted in; everything else is
-outside: drawing batches and noise, the update's own arithmetic, folding, the server, messages, records, files. Start-up
-is left out: the first round does not count.
+gradients (forward and backward), in scoring and evaluating, and while an environment is acted in; that of the optimizer
+in the rest of a local step (momentum, moving the parameters), which any training loop has. Everything else is outside:
+drawing batches and noise, folding, the server, messages, records, files. Start-up is left out: the first round does not
+count.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,14 +26,36 @@ import torch
 from fedjourney import batching, config, experiment, updates
 from fedjourney.tasks import _control, _policy_gradient, _prediction
 
+CONFIGS = Path(__file__).parents[1] / "configs"
+SMALL = (
+    *("quickstart", "digits-resnet8", "digits-angle", "digits-verification", "python-topics-lstm", "digits-rows-gru"),
+    *("fertility-gru", "cartpole-ppo", "cartpole-open-es", "acrobot-ppo", "sinusoid-maml", "glyphs-prototypes"),
+    *("bandits-ppo", "functions-gru", "digits-mps", "digits-circuit", "cluster-qcnn", "ising-shadows"),
+    "digits-cnn-genetic",
+)
 TIMED = ("outputs", "fitness", "evaluate", "_play")  # methods of tasks; the last one acts in bandits
 
 
 class Clock:
-    """Counts the time in which at least one of the timed functions is under way."""
+    """Counts the time in which at least one of the timed functions is under way.
+
+    `optimizer` counts what a local step takes beside it.
+    """
 
     def __init__(self) -> None:
-        self.seconds, self._depth = 0.0, 0
+        self.seconds, self.optimizer, self._depth = 0.0, 0.0, 0
+
+    def stepped(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a local step with what it takes beside the timed functions counted."""
+
+        def counted(*arguments: Any) -> Any:
+            began, inside = time.perf_counter(), self.seconds
+            try:
+                return step(*arguments)
+            finally:
+                self.optimizer += time.perf_counter() - began - (self.seconds - inside)
+
+        return counted
 
     def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function with its time counted."""
@@ -58,7 +82,11 @@ def watched(clock: Clock) -> Iterator[None]:
         before = [(kind, name, vars(kind)[name]) for kind, name in parts]
         for kind, name, function in before:
             setattr(kind, name, clock.timed(function))
-        updates.Client.train = lambda self, update, gradient=gradient: train(self, update, gradient)  # type: ignore[method-assign]
+
+        def trained(client: updates.Client, update: updates.LocalUpdate) -> updates.Reply:
+            return train(client, replace(update, step=clock.stepped(update.step)), gradient)
+
+        updates.Client.train = trained  # type: ignore[method-assign, assignment]
         try:
             yield
         finally:
@@ -76,25 +104,26 @@ def _tasks() -> list[type[Any]]:
 
 
 def share(file: Path, rounds: int) -> dict[str, Any]:
-    """Run a config; return the share of time outside, and the milliseconds of a client's round."""
+    """Run a config; return the shares of time outside and in the optimizer, and a client's milliseconds a round."""
     planned = config.load(
         str(file), [f"experiment.rounds={rounds + 2}", "experiment.evaluate_every=0"], engine="serial"
     )
-    clock, marks = Clock(), list[tuple[float, float]]()
+    clock, marks = Clock(), list[tuple[float, float, float]]()
     with tempfile.TemporaryDirectory() as folder, watched(clock):
         began: list[float] = []
 
         def watch(row: dict[str, Any]) -> None:
-            marks.append((time.perf_counter(), clock.seconds))
+            marks.append((time.perf_counter(), clock.seconds, clock.optimizer))
             began.append(row["clients"]["answered"])
 
         experiment.run(planned, Path(folder) / "run", watch=watch)
     # the last round evaluates: it is left out, as well as the first
-    (start, inside), (end, until) = marks[1], marks[-2]
-    whole, clients = end - start, sum(began[2:-1])
+    whole, model, optimizer = (end - start for start, end in zip(marks[1], marks[-2], strict=True))
+    clients = sum(began[2:-1])
     return {
         "config": file.stem,
-        "outside": round(1 - (until - inside) / whole, 3),
+        "outside": round(1 - (model + optimizer) / whole, 3),
+        "optimizer": round(optimizer / whole, 3),
         "ms_a_client": round(1e3 * whole / max(clients, 1), 3),
     }
 
@@ -102,11 +131,11 @@ def share(file: Path, rounds: int) -> dict[str, Any]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("configs", nargs="+", type=Path)
+    parser.add_argument("configs", nargs="*", type=Path, help="default: a small one of every task")
     parser.add_argument("--rounds", type=int, default=5)
     told = parser.parse_args()
     torch.set_num_threads(1)
-    for file in told.configs:
+    for file in told.configs or [CONFIGS / f"{name}.toml" for name in SMALL]:
         print(json.dumps(share(file, told.rounds)), flush=True)
 
 

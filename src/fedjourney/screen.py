@@ -46,13 +46,17 @@ def _metric(metrics: dict[str, float | None]) -> str:
     return "–" if name is None else shown(name, metrics[name])
 
 
-def _result(metrics: dict[str, float | None]) -> str:
-    """Return the test result with its metric's name."""
+def _result(metrics: dict[str, float | None], evaluation: dict[str, Any]) -> str:
+    """Return the test result with its metric's name; before it, where clients have models of their own, theirs."""
     name = headline(metrics)
     if name is None:
         return ""
     value = shown(name, metrics[name]).removeprefix(f"{name} ")
-    return f"{value} test {name} after "
+    own = evaluation.get(f"personal/{name}")
+    if own is None:
+        return f"{value} test {name} after "
+    mean = shown(name, own["mean"]).removeprefix(f"{name} ")
+    return f"{mean} mean {name} of clients' own models, {value} test {name} of the shared one after "
 
 
 def failures(rows: Iterable[dict[str, Any]]) -> list[str]:
@@ -99,8 +103,10 @@ class Screen:
         """Say what came out and where it is."""
         if self.quiet:
             return
-        said = result.summary
-        print(f"\n{_result(said['test'])}{said['rounds']} rounds in {said['seconds']:.1f} s")
+        said, last = result.summary, result.rounds[-1]
+        came = _result(said["test"], last.get("evaluation", {}))
+        rounds = "1 round" if said["rounds"] == 1 else f"{said['rounds']} rounds"
+        print(f"\n{came}{rounds} in {said['seconds']:.1f} s")
         for line in failures(result.rounds):
             print(line)
         print(f"digest  {result.digest}")

@@ -44,6 +44,8 @@ def in_lanes(tensors: Tensors) -> bool:
     """Return whether these are seen by `torch.func.vmap` or the compiler, which know no `_foreach` operations."""
     if torch.compiler.is_compiling():
         return True
+    if torch._C._functorch.peek_interpreter_stack() is None:
+        return False  # nobody is: said without a look at each
     return any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in tensors.values())
 
 

@@ -94,6 +94,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
                 run.final("evaluation", metric, "worst_tenth"),
             )
         )
+        found.append(("clients' own models", run.final("evaluation", f"personal/{metric}", "mean")))
         found.append(("mean of clients that never train", run.final("unseen", metric, "mean")))
     shown = [(name, measured(metric or "", value)) for name, value in found if value is not None]
     sent = [run.cumulative(key) for key in ("bytes_up", "bytes_down")]
