@@ -102,5 +102,6 @@ class EvoFed(Replayed):
         estimate, block = torch.zeros_like(flat), self._block(len(flat))
         for pair in range(self.pairs):
             estimate = estimate + (news["weights"][:, pair][block] * self._direction(round, pair, flat))
+        self.uphill = estimate
         moved, extra = climb(flat, estimate, extra, self.optimizer, self.learning_rate, self.weight_decay)
         return unflatten(moved, params), extra
