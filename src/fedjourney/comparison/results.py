@@ -96,7 +96,7 @@ class Results:
     def differences(self, scenario: str, budget: Budget) -> dict[str, dict[str, Any]]:
         """Return each arm less what it is compared with, paired by seed; p adjusted by Holm over arms."""
         found: dict[str, dict[str, Any]] = {}
-        for arm in self.comparison.arms:
+        for arm in self.comparison.contest:
             other = self.against(arm)
             if arm == other:
                 continue
@@ -119,7 +119,7 @@ class Results:
 
     def best(self, scenario: str, budget: Budget) -> tuple[str, list[str]]:
         """Return the arm with the best mean, and those that cannot be told from it (Holm, 5 %)."""
-        means = {arm: statistics.interval(self.values(scenario, arm, budget)).mean for arm in self.comparison.arms}
+        means = {arm: statistics.interval(self.values(scenario, arm, budget)).mean for arm in self.comparison.contest}
         first = (min if self.lower else max)(means, key=lambda arm: means[arm])
         others = [arm for arm in means if arm != first]
         top = self.values(scenario, first, budget)
