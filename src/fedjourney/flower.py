@@ -217,7 +217,7 @@ class FlowerStrategy(Strategy):
                 if answer.kept:
                     kept[answer.client] = record.round
                 place = len(cohort.clients) - 1
-                for name in {*cohort.metrics, *answer.metrics}:  # a client may send what others do not
+                for name in dict.fromkeys([*cohort.metrics, *answer.metrics]):  # a client may send what others do not
                     numbers = cohort.metrics.setdefault(name, [math.nan] * place)
                     numbers.append(answer.metrics.get(name, math.nan))
                 if fold is None:
