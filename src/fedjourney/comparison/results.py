@@ -77,7 +77,9 @@ class Results:
         outcomes = self.outcomes(scenario, arm, budget)
         values = [outcome.value for outcome in outcomes]
         mean, low, high = statistics.interval(values)
-        return {
+        one = self.comparison.arms[arm]
+        told = {"beside": one.beside, "metric": self.comparison.measures(arm)} if one.beside else {}
+        return told | {
             "mean": mean,
             "spread": statistics.spread(values),
             "low": low,
