@@ -31,7 +31,7 @@ def cosines(built: Plan, before: Tensors, after: Tensors, uphill: torch.Tensor |
 
 
 def true_gradient(built: Plan, params: Tensors) -> Tensors:
-    """Return the gradient of the clients' mean loss over all that they train on, in float64, the model's noise left out.
+    """Return the gradient of the clients' mean loss over all that they train on, in float64, no noise of the model.
 
     Clients count by their examples, or all the same where the strategy counts them so (`weighted = False`).
     """
