@@ -4,7 +4,8 @@
     .venv/bin/python docs/pictures/comparison.py runs/small/results.json docs/pictures/comparison.svg
 
 A panel for each scenario, a row for each arm: the mean over seeds at the smaller budget (hollow) and the larger one
-(filled), with its 95 % interval, on a scale of the logarithm of the error. Readable on light and on dark pages.
+(filled), with its 95 % interval, on a scale of the logarithm of the error; a dashed line for a ceiling or a floor that
+stands beside. Readable on light and on dark pages.
 """
 
 import argparse
@@ -28,7 +29,8 @@ font:12px system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",sans-serif
 @media(prefers-color-scheme:dark){svg{--page:#1d1d1b;--ink:#eceae4;--soft:#a5a39b;--grid:#33322e;--k0:#5598e7;
 --k1:#2bbd88;--k2:#ee7c4d;--k3:#ac86d8}}
 .page{fill:var(--page)}text{fill:var(--soft)}.ink{fill:var(--ink)}.title{fill:var(--ink);font-weight:600}
-.grid{stroke:var(--grid)}.k0{--c:var(--k0)}.k1{--c:var(--k1)}.k2{--c:var(--k2)}.k3{--c:var(--k3)}
+.grid{stroke:var(--grid)}.beside{stroke:var(--soft);stroke-dasharray:4 3}
+.k0{--c:var(--k0)}.k1{--c:var(--k1)}.k2{--c:var(--k2)}.k3{--c:var(--k3)}
 .span{stroke:var(--c);stroke-width:3;opacity:.45}.dot{fill:var(--c)}.few{fill:var(--page);stroke:var(--c);stroke-width:1.5}
 """
 
@@ -41,8 +43,15 @@ def picture(told: dict[str, Any]) -> str:
         (kind, arm) for kind, names in enumerate(KINDS.values()) for arm in names if arm in next(iter(cells.values()))
     ]
     panel = (WIDTH - LEFT - RIGHT - BETWEEN * (len(scenarios) - 1)) / len(scenarios)
-    height = TOP + ROW * len(arms) + 14
-    values = [row[end] for rows in cells.values() for row in rows.values() for end in ("low", "high")]
+    height = TOP + ROW * len(arms) + 44
+    lines = {  # of clients' own models only where one class is not all that they are asked for
+        (scenario, arm): row
+        for scenario in scenarios
+        for arm, row in cells[scenario, budgets[-1]].items()
+        if row.get("beside") in ("floor", "ceiling") and row["mean"] < 1
+    }
+    values = [rows[arm][end] for rows in cells.values() for _, arm in arms for end in ("low", "high")]
+    values += [row["mean"] for row in lines.values()]
     shown = [tick for tick in TICKS if min(values) < tick < max(values)]
     low, high = min(values) - 0.02, 1 - (1 - max(values)) * 0.9
 
@@ -69,8 +78,13 @@ def picture(told: dict[str, Any]) -> str:
         parts.append(_text(at(place, low), TOP - 24, scenario, "title"))
         for tick in shown:
             line = at(place, tick)
-            parts.append(f'<line class="grid" x1="{line}" x2="{line}" y1="{TOP - 2}" y2="{height - 10}"/>')
+            parts.append(f'<line class="grid" x1="{line}" x2="{line}" y1="{TOP - 2}" y2="{height - 40}"/>')
             parts.append(_text(line, TOP - 8, f"{tick:g}", anchor="middle"))
+        beside = [(arm, row) for (where, arm), row in lines.items() if where == scenario]
+        for number, (arm, row) in enumerate(beside):
+            x, y = at(place, row["mean"]), height - 24 + 15 * number
+            parts.append(f'<line class="beside" x1="{x}" x2="{x}" y1="{TOP - 2}" y2="{y - 10}"/>')
+            parts.append(_text(x + 4, y, f"{arm} {100 * row['mean']:.1f} %", anchor="end"))
         for number, (kind, arm) in enumerate(arms):
             y = TOP + ROW * (number + 0.5)
             if place == 0:

@@ -11,6 +11,7 @@ from fedjourney.data import MOST_CLASSES, Dataset, Examples
 from fedjourney.errors import ConfigError, DataError, FedjourneyError
 from fedjourney.partitions import Cuts
 from fedjourney.tasks import Task
+from fedjourney.tasks._prediction import Prediction
 
 
 def check_data(dataset: Dataset) -> None:
@@ -126,3 +127,24 @@ def check_fit(experiment: Experiment, task: Task, shard: Callable[[], Examples])
             f'[model] "{experiment["model"]["name"]}" cannot be trained on [task] "{experiment["task"]["name"]}" with '
             f'[data] "{experiment["data"]["name"]}" ({str(error).partition(chr(10))[0]}). Take others that fit.'
         ) from None
+
+
+def check_true_gradient(experiment: Experiment, task: Task, shards: Any) -> None:
+    """Refuse `cosine_every` where there is no true gradient to hold a step against.
+
+    Raises:
+        ConfigError: the loss is no mean over the examples that clients hold, or nobody holds them all.
+    """
+    if experiment["experiment"]["cosine_every"] is None:
+        return
+    place = "[experiment] cosine_every: expected a"
+    if not isinstance(task, Prediction) or type(task).batches is not Prediction.batches:
+        raise ConfigError(
+            f"{place} task whose loss is a mean over the examples of a shard, got "
+            f'"{experiment["task"]["name"]}". Remove cosine_every.'
+        )
+    if not isinstance(shards, Cuts):
+        raise ConfigError(
+            f'{place} partition that deals the examples out, got "{experiment["partition"]["name"]}", which makes '
+            "clients only when they are drawn. Remove cosine_every."
+        )

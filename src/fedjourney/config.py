@@ -35,6 +35,7 @@ EXPERIMENT: dict[str, tuple[Any, Any]] = {
     "min_replies": (Annotated[int, Ge(1)], 1),
     "timeout": (Annotated[float, Gt(0)], 3600.0),  # seconds an exchange with clients may take
     "holdout": (Annotated[float, Ge(0)], 0.1),  # share of each shard kept for the client's own evaluation
+    "cosine_every": (Annotated[int, Ge(1)] | None, None),  # rounds; the step's angle to the true gradient, None = never
 }
 NUMERICS: dict[str, tuple[Any, Any]] = {
     "dtype": (Literal["float32", "float64"], "float32"),

@@ -21,6 +21,7 @@ from fedjourney.plan import Plan
 from fedjourney.seeds import seed_for, shuffled
 from fedjourney.strategies import Accumulator, Ask, Cohort
 from fedjourney.tensors import Tensors
+from fedjourney.true_gradient import cosines
 
 PANEL = 100  # clients whose held-out parts are evaluated, at most
 NOTHING = ArrayRecord()  # what `start` passes around in place of the parameters: they travel in exchanges
@@ -53,7 +54,7 @@ class RoundRecord:
         bytes_up, bytes_down: over all clients and exchanges but evaluation.
         gradients, forwards: examples evaluated, with a gradient or without, the same way.
         step: where the strategy notes anything of its step: that, and how far it moved the parameters, in units of
-            their length.
+            their length; where it was asked for, the cosine with the true gradient.
     """
 
     round: int
@@ -101,6 +102,7 @@ class FlowerStrategy(Strategy):
         self.record = RoundRecord(0)
         self._transport, self._held = transport, held
         self._every = plan.experiment["experiment"]["evaluate_every"]
+        self._cosine_every = plan.experiment["experiment"]["cosine_every"]
         self._grid: Grid | None = None
         self._ask = Ask({}, [])
 
@@ -139,8 +141,10 @@ class FlowerStrategy(Strategy):
                 cohort = self._again(told, kept)
                 record.further[told.work] = cohort.metrics
             elif finite(told, {}):
-                if rounds.notes:  # a pass over the parameters, which averaging can do without
-                    record.step = {"relative": _relative(self.params, told), **rounds.notes}
+                looked = self._cosine_every is not None and record.round % self._cosine_every == 0
+                if rounds.notes or looked:  # a pass over the parameters, which averaging can do without
+                    angles = cosines(self.plan, self.params, told, rounds.uphill) if looked else {}
+                    record.step = {"relative": _relative(self.params, told), **angles, **rounds.notes}
                 self.params = told
                 self.accepted |= kept
                 return NOTHING, None
@@ -213,7 +217,7 @@ class FlowerStrategy(Strategy):
                 if answer.kept:
                     kept[answer.client] = record.round
                 place = len(cohort.clients) - 1
-                for name in {*cohort.metrics, *answer.metrics}:  # a client may send what others do not
+                for name in dict.fromkeys([*cohort.metrics, *answer.metrics]):  # a client may send what others do not
                     numbers = cohort.metrics.setdefault(name, [math.nan] * place)
                     numbers.append(answer.metrics.get(name, math.nan))
                 if fold is None:

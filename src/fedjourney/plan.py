@@ -204,6 +204,7 @@ def _plan(experiment: Experiment, given: tuple[Dataset, Shards]) -> Plan:
             f'[strategy] name: expected `halves` of "{experiment["strategy"]["name"]}" to be what clients do by name, '
             f'"train" among them, got {halves!r}.'
         )
+    checks.check_true_gradient(experiment, task, shards)
     if transforms:
         _try_out(transforms, rounds.like(task.init(0)))
     return Plan(experiment, dataset, shards, task, rounds, halves, transforms, setting)

@@ -16,6 +16,16 @@ from fedjourney.comparison.cells import Cell
 from fedjourney.errors import RunError
 
 SOME = 20  # rounds between two kills
+BESIDE = """
+[arms.alone]
+beside = "floor"
+metric = "personal/accuracy"
+experiment = { holdout = 0.2 }
+strategy = { name = "local_only" }
+[arms.pooled]
+beside = "ceiling"
+strategy = { name = "centralized" }
+"""
 CLAIM = '\n[[claim]]\nname = "twins"\narms = ["evolution", "sketched"]\ndirection = "equal"\nmargin = 0.9\n'
 
 
@@ -52,10 +62,26 @@ def test_arms_run_once_are_registered_and_told(tmp_path: Path, file: Path) -> No
     assert "Which rules this result does not meet" in page
 
     seen.clear()
+    file.write_text(file.read_text() + BESIDE)
+    more = fedjourney.compare(file, out, workers=0, watch=watch)
+    assert {one[1] for one in seen} == {"alone", "pooled"}  # and what was registered before them still is
+    assert (more.summary["status"], more.summary["claims"]) == (told["status"], told["claims"])
+    for before, after in zip(told["budgets"], more.summary["budgets"], strict=True):
+        assert after["differences"] == before["differences"]
+        assert after["arms"] | before["arms"] == after["arms"]
+    rows = [json.loads(line) for line in (out / "cells/iid/alone/default/1/rounds.jsonl").read_text().splitlines()]
+    own = [row["evaluation"]["personal/accuracy"]["mean"] for row in rows[1:]]
+    assert after["arms"]["alone"]["values"][1] == pytest.approx(sum(own) / 3)
+    assert after["arms"]["pooled"]["paid"]["bytes"] == 0
+    assert not any(
+        "alone" in line or "pooled" in line for line in more.summary["rules_not_met"] if "Tuning" not in line
+    )
+
+    seen.clear()
     file.write_text(file.read_text().replace("margin = 0.9", "margin = 0.8"))
     again = fedjourney.compare(file, out, workers=0, watch=watch)
     assert seen == []  # nothing is computed again, and a claim that was changed since is not registered
-    assert again.summary["budgets"] == found.summary["budgets"]
+    assert again.summary["budgets"] == more.summary["budgets"]
     assert again.summary["status"] == "exploratory, a preview"
 
     file.write_text(file.read_text().replace("learning_rate = 0.2", "learning_rate = 0.3"))

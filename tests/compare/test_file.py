@@ -66,6 +66,9 @@ def test_trials_are_log_uniform_common_to_arms_and_whole_where_the_ends_are(tabl
         ("base.experiment.seed", 3, "seeds say it"),
         ("base.engine", {"name": "local"}, "unknown table engine"),
         ("arms", {}, "expected one arm or more"),
+        ("arms", {"alone": {"beside": "floor"}}, "got none but those beside"),
+        ("arms.sketched.beside", "floor", r'twin: no arm "sketched"'),
+        ("arms.averaging.metric", "personal/accuracy", 'expected "personal/…" of an arm with beside'),
         ("arms.evolution.twin", "sketchd", 'no arm "sketchd". .* Did you mean "sketched"'),
         ("arms.evolution.strategy.name", "open_se", 'no strategy "open_se"'),
         ("arms.evolution.strategy.populaton", 4, r'\[arms.evolution\] .* Did you mean "population"'),
@@ -125,6 +128,15 @@ def test_arms_that_do_not_begin_alike_are_refused_before_any_work(tables: dict[s
         comparison.check(parse(tables))
     tables["arms"]["averaging"]["paired"] = False
     comparison.check(parse(tables))
+
+
+def test_a_model_of_ones_own_is_measured_where_there_is_one(tables: dict[str, Any]) -> None:
+    tables["arms"]["alone"] = {"beside": "floor", "metric": "personal/accuracy"}
+    with pytest.raises(ConfigError, match="whose clients have models of their own"):
+        comparison.check(parse(tables))
+    tables["arms"]["alone"]["strategy"] = {"name": "local_only"}
+    with pytest.raises(ConfigError, match=r"experiment\.holdout: expected a share to measure personal/accuracy on"):
+        comparison.check(parse(tables))
 
 
 def test_a_metric_that_nobody_measures_is_refused(tables: dict[str, Any]) -> None:

@@ -188,6 +188,7 @@ BAD = [
     ("snes", "sigma = 0.0", "sigma: expected greater than 0"),
     ("guided_es", "share = 1.5", "share: expected less than or equal to 1"),
     ("evofed", "blocks = 0", "blocks: expected greater than or equal to 1"),
+    ("evofed", "blocks = 1211", "expected blocks <= 1210 (parameters of the model), got 1211"),
     ("decomfl", "momentum = 1.0", "momentum: expected less than 1"),
     ("decomfl", "clip = -1.0", "clip: expected greater than or equal to 0"),
     ("fedkseed", "seeds = 40000", "seeds: expected less than or equal to 32768"),

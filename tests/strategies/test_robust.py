@@ -182,7 +182,11 @@ def test_settings_that_cannot_hold_are_refused(
     assert inequality in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["krum", "bulyan"])
-def test_a_round_with_too_few_answers_keeps_its_parameters(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "options", "answers"),
+    [("krum", {"byzantine": 2}, 6), ("bulyan", {"byzantine": 2}, 6), ("trimmed_mean", {"share": 0.2}, 4)],
+)
+def test_a_round_with_too_few_answers_keeps_its_parameters(name: str, options: dict[str, Any], answers: int) -> None:
     params = torch.ones(5, dtype=torch.float64)
-    assert torch.equal(step(built(name, byzantine=2), cloud(6), params), params)
+    assert torch.equal(step(built(name, **options), cloud(answers), params), params)
+    assert not torch.equal(step(built(name, **options), cloud(11), params), params)

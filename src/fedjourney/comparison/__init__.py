@@ -118,14 +118,14 @@ def check(comparison: Comparison, root: Path | None = None) -> None:
                 kept[key] = (built.dataset, built.shards)
             else:
                 built = plan(experiment, root, kept[key])
-            _measurable(comparison, built, experiment.where)
+            _measurable(comparison, arm.metric, built, experiment.where)
             if arm.paired:
                 starts[arm.name] = cells.start(built)
         _same(starts, f"{comparison.where}[scenarios.{scenario}]")
 
 
-def _measurable(comparison: Comparison, built: Any, where: str) -> None:
-    """Refuse a metric that the task does not have, and tuning without validation examples."""
+def _measurable(comparison: Comparison, own: str, built: Any, where: str) -> None:
+    """Refuse a metric that the task does not have or nobody measures, and tuning without validation examples."""
     dataset, task = built.dataset, built.task
     metrics = list(task.summary(task.evaluate(task.init(0), dataset.test.cut(slice(0, 2)))))
     for metric in (comparison.metric, *(claim.metric for claim in comparison.claims if claim.metric not in AXES)):
@@ -134,6 +134,10 @@ def _measurable(comparison: Comparison, built: Any, where: str) -> None:
                 f"{where}metric: the task measures no {metric}. There are: {', '.join(metrics)}."
                 f"{nearest(metric, metrics)}"
             )
+    if own and (own.removeprefix("personal/") not in metrics or built.personal is None):
+        raise ConfigError(f"{where}metric: expected a strategy whose clients have models of their own, got {own!r}.")
+    if own and not built.experiment["experiment"]["holdout"]:
+        raise ConfigError(f"{where}experiment.holdout: expected a share to measure {own} on, got 0. Raise it.")
     wanted = comparison.tuning or comparison.targets or any(claim.target is not None for claim in comparison.claims)
     if wanted and len(dataset.validation) == 0:
         raise ConfigError(f"{where}data: expected validation examples for tuning and targets, got none.")
@@ -212,14 +216,14 @@ class _Work:
             nonlocal count
             if "done" in said:
                 count += 1
-                trace = read(cell, self.comparison.metric)
+                trace = read(cell, self.comparison.measures(cell.arm))
                 said = said | {"points": len(trace.points), "last": trace.points[-1]}
             self.watch(stage, cell, said, count, len(every))
 
         pool.compute(todo, self.workers, self.root, told)
         for cell in every:
             place = (cell.scenario, cell.arm, cell.setting, cell.seed)
-            self.traces[place] = read(cell, self.comparison.metric)
+            self.traces[place] = read(cell, self.comparison.measures(cell.arm))
         for scenario, seed in dict.fromkeys((cell.scenario, cell.seed) for cell in every):
             starts = {
                 f"{arm} ({setting})": trace.start

@@ -56,6 +56,9 @@ class Arm:
         twin: the arm it is compared with first (an evolution strategy's gradient twin), or "".
         ranges: "table.key" -> what is tuned.
         paired: whether it must see the shards, cohorts and initial parameters of the others.
+        beside: "floor", "ceiling" or "control" where it only stands beside the others: it is told, never ranked, named
+            by no claim and part of no registration, so that it can be added later. "": one of those compared.
+        metric: of each client's own model ("personal/accuracy"), in place of the comparison's; "" = the comparison's.
     """
 
     name: str
@@ -63,6 +66,8 @@ class Arm:
     twin: str = ""
     ranges: Mapping[str, Range] = field(default_factory=dict)
     paired: bool = True
+    beside: str = ""
+    metric: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,15 @@ class Comparison:
     where: str = field(default="", compare=False)
     base_dir: Path = field(default_factory=Path, compare=False)
 
+    @property
+    def contest(self) -> list[str]:
+        """The arms that are compared, in their order: all but those that only stand beside."""
+        return [name for name, arm in self.arms.items() if not arm.beside]
+
+    def measures(self, arm: str) -> str:
+        """Return the metric an arm is read by."""
+        return self.arms[arm].metric or self.metric
+
     def experiment(
         self, arm: str, scenario: str, seed: int, setting: Mapping[str, float] | None = None, engine: str = "serial"
     ) -> Experiment:
@@ -171,8 +185,12 @@ class Comparison:
         return {path: one.at(seed_for(0, "tuning", path, trial) / 2**63) for path, one in self.arms[arm].ranges.items()}
 
     def registered(self, claim: Claim) -> str:
-        """Return the hash that stands for a claim and for all that the comparison was when it was made."""
-        text = json.dumps([claim.name, self.raw], sort_keys=True, default=str)
+        """Return the hash that stands for a claim and for all that the comparison was when it was made.
+
+        Arms that only stand beside are no part of it.
+        """
+        arms = {name: table for name, table in self.raw.get("arms", {}).items() if name in self.contest}
+        text = json.dumps([claim.name, {**self.raw, "arms": arms}], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -15,7 +15,13 @@ from fedjourney.errors import ConfigError, nearest
 
 TABLES = ("comparison", "base", "budget", "tuning", "scenarios", "arms", "claim")
 OVERRIDES = tuple(name for name in config.TABLES if name != "engine")
-ARM: dict[str, tuple[Any, Any]] = {"twin": (str, ""), "paired": (bool, True), "tune": (dict[str, list[float]], {})}
+ARM: dict[str, tuple[Any, Any]] = {
+    "twin": (str, ""),
+    "paired": (bool, True),
+    "tune": (dict[str, list[float]], {}),
+    "beside": (Literal["", "floor", "ceiling", "control"], ""),  # told, never ranked, named by no claim
+    "metric": (str, ""),  # of an arm beside whose clients have models of their own: "personal/accuracy"
+}
 COMPARISON: dict[str, tuple[Any, Any]] = {
     "name": (str, "comparison"),
     "says": (str, ""),  # the question, in a sentence
@@ -90,15 +96,20 @@ def parse(raw: dict[str, Any], *, where: str = "", base_dir: Path | None = None)
     }
     tuned = raw.get("tuning")
     arms = {name: _arm(name, table, where, tuned is not None) for name, table in raw.get("arms", {}).items()}
-    if not arms:
-        raise ConfigError(f"{where}[arms] expected one arm or more, [arms.NAME] with what it changes, got none.")
+    contest = {name: arm for name, arm in arms.items() if not arm.beside}
+    if not contest:
+        raise ConfigError(
+            f"{where}[arms] expected one arm or more, [arms.NAME] with what it changes, got none but those beside."
+            if arms
+            else f"{where}[arms] expected one arm or more, [arms.NAME] with what it changes, got none."
+        )
     for name in (*scenarios, *arms):
         _folder_name(name, f"{where}[arms] or [scenarios]")
     for arm in arms.values():
         if arm.twin:
-            _one_of(arm.twin, arms, f"{where}[arms.{arm.name}] twin", "arm")
-    reference = told["reference"] or next(iter(arms))
-    _one_of(reference, arms, f"{where}[comparison] reference", "arm")
+            _one_of(arm.twin, contest, f"{where}[arms.{arm.name}] twin", "arm")
+    reference = told["reference"] or next(iter(contest))
+    _one_of(reference, contest, f"{where}[comparison] reference", "arm")
     budgets = _budgets(raw.get("budget", {}), f"{where}[budget]")
     if not budgets:
         raise ConfigError(f"{where}[budget] expected rounds, bytes or evaluations, got none. Add one: rounds = [20]")
@@ -112,7 +123,7 @@ def parse(raw: dict[str, Any], *, where: str = "", base_dir: Path | None = None)
                 "must not be judged on it. Take others."
             )
     claims = tuple(
-        _claim(table, number, where, told["metric"], arms, scenarios, budgets)
+        _claim(table, number, where, told["metric"], contest, scenarios, budgets)
         for number, table in enumerate(raw.get("claim", []), 1)
     )
     names = [claim.name for claim in claims]
@@ -199,9 +210,15 @@ def _arm(name: str, table: Any, where: str, tuned: bool) -> Arm:
         ranges[path] = Range(*table["tune"][path])
     if ranges and not tuned:
         raise ConfigError(f"{place} tune: expected [tuning] with trials and seeds, got none. Add it, or remove tune.")
+    if told["metric"] and (not told["beside"] or ranges or not told["metric"].startswith("personal/")):
+        raise ConfigError(
+            f'{place} metric: expected "personal/…" of an arm with beside = "floor" and nothing to tune: clients\' own '
+            f"held-out parts are all it is read from, got {told['metric']!r}."
+        )
     return Arm(
-        name, _tables({k: v for k, v in table.items() if k not in ARM}, place), told["twin"], ranges, told["paired"]
-    )
+        name, _tables({k: v for k, v in table.items() if k not in ARM}, place), told["twin"], ranges, told["paired"],
+        told["beside"], told["metric"],
+    )  # fmt: skip
 
 
 def _budgets(table: dict[str, Any], place: str) -> tuple[Budget, ...]:

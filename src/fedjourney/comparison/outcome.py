@@ -101,7 +101,7 @@ def lower_is_better(metric: str) -> bool:
 
 
 def read(cell: Cell, metric: str) -> Trace:
-    """Return a finished cell."""
+    """Return a finished cell; a metric of clients' own models ("personal/…") is the mean over their held-out parts."""
     folder = Path(cell.folder)
     told = json.loads((folder / FILE).read_text())
     paid = {"rounds": 0.0, "bytes": 0.0, "evaluations": 0.0, "gradients": 0.0, "forwards": 0.0}
@@ -111,7 +111,10 @@ def read(cell: Cell, metric: str) -> Trace:
         one = cost(row) | {name: row[name] / asked for name in ("gradients", "forwards")}
         paid = {axis: value + one[axis] for axis, value in paid.items()}
         rounds.append((paid, bool(row["clients"]["counted"])))
-        if row["test"] or row["validation"]:
+        if metric.startswith("personal/"):
+            if (own := _number(row.get("evaluation", {}).get(metric, {}), "mean")) == own:
+                points.append(Point(paid, own, math.nan))
+        elif row["test"] or row["validation"]:
             points.append(Point(paid, _number(row["test"], metric), _number(row["validation"], metric)))
     classes = told["classes"]
     chance = {"accuracy": 1 / max(classes, 1), "loss": math.log(max(classes, 1))}.get(metric, points[0].test)

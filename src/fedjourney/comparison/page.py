@@ -154,7 +154,7 @@ def _asked(results: Results, one: Verdict) -> str:
 
 
 def _colours(results: Results) -> dict[str, int]:
-    return {arm: place for place, arm in enumerate(results.comparison.arms)}
+    return {arm: place for place, arm in enumerate(results.comparison.contest)}
 
 
 def _wins(results: Results) -> str:
@@ -190,6 +190,8 @@ def _scenario(results: Results, scenario: str) -> str:
             f"<h3>At {esc(_budget(budget))}</h3>{figures}" if not tables else folded(f"At {_budget(budget)}", figures)
         )
     words = "Mean over seeds of the test set, a band one spread up and down; arms as judged at the largest budget."
+    if len(comparison.contest) < len(comparison.arms):
+        words += " What only stands beside is in the tables: a floor or a ceiling whose bytes are no budget of its own."
     drawn = "".join(_charts(results, scenario))
     return (
         f'<h2>{esc(scenario)}</h2><p class="said">{words}</p><div class="charts">{drawn}</div>'
@@ -204,7 +206,7 @@ def _charts(results: Results, scenario: str) -> list[str]:
     last = comparison.budgets[-1]
     for axis, words in AXES.items():
         lines, size, unit = [], 1.0, ""
-        curves = {arm: mean_curve(results.of(scenario, arm, last), axis) for arm in comparison.arms}
+        curves = {arm: mean_curve(results.of(scenario, arm, last), axis) for arm in comparison.contest}
         most = max((x for curve in curves.values() for x, _, _ in curve), default=1.0)
         if axis == "bytes":
             size, unit = byte_unit(most)
@@ -236,9 +238,11 @@ def _table(results: Results, scenario: str, budget: Budget) -> str:
     for arm in results.comparison.arms:
         row = results.row(scenario, arm, budget)
         other = differences.get(arm)
-        notes = [f"{row['diverged']} diverged"] if row["diverged"] else []
+        one = results.comparison.arms[arm]
+        notes = [" by ".join(word for word in (one.beside, one.metric) if word)] if one.beside else []
+        notes += [f"{row['diverged']} diverged"] if row["diverged"] else []
         notes += ["no round fits"] if row["evaluations"] == 0 else []
-        notes += [f"{row['short']} ended before"] if row["short"] else []
+        notes += [f"{row['short']} ended before"] if row["short"] and not one.beside else []
         rows.append(
             [
                 arm,
@@ -273,7 +277,7 @@ def _targets(results: Results) -> str:
     last = comparison.budgets[-1]
     for scenario in comparison.scenarios:
         for target in comparison.targets:
-            for arm in comparison.arms:
+            for arm in comparison.contest:
                 told = []
                 for axis in AXES:
                     reached = [one.reach(target, axis, results.lower) for one in results.of(scenario, arm, last)]
@@ -335,8 +339,8 @@ def _arms(results: Results) -> str:
     for arm in comparison.arms.values():
         told = [f"[{table}] {_option(options)}" for table, options in arm.tables.items()]
         ranges = ", ".join(f"{path} {one.low:g} … {one.high:g}" for path, one in arm.ranges.items())
-        rows.append([arm.name, arm.twin or "–", "; ".join(told) or "the base", ranges or "–"])
-    return html_table(["arm", "twin", "what it changes", "tuned"], rows, "The arms", numbers=False)
+        rows.append([arm.name, arm.twin or arm.beside or "–", "; ".join(told) or "the base", ranges or "–"])
+    return html_table(["arm", "twin, or beside", "what it changes", "tuned"], rows, "The arms", numbers=False)
 
 
 def _option(value: Any) -> str:

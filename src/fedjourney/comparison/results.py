@@ -77,7 +77,9 @@ class Results:
         outcomes = self.outcomes(scenario, arm, budget)
         values = [outcome.value for outcome in outcomes]
         mean, low, high = statistics.interval(values)
-        return {
+        one = self.comparison.arms[arm]
+        told = {"beside": one.beside, "metric": self.comparison.measures(arm)} if one.beside else {}
+        return told | {
             "mean": mean,
             "spread": statistics.spread(values),
             "low": low,
@@ -96,7 +98,7 @@ class Results:
     def differences(self, scenario: str, budget: Budget) -> dict[str, dict[str, Any]]:
         """Return each arm less what it is compared with, paired by seed; p adjusted by Holm over arms."""
         found: dict[str, dict[str, Any]] = {}
-        for arm in self.comparison.arms:
+        for arm in self.comparison.contest:
             other = self.against(arm)
             if arm == other:
                 continue
@@ -119,7 +121,7 @@ class Results:
 
     def best(self, scenario: str, budget: Budget) -> tuple[str, list[str]]:
         """Return the arm with the best mean, and those that cannot be told from it (Holm, 5 %)."""
-        means = {arm: statistics.interval(self.values(scenario, arm, budget)).mean for arm in self.comparison.arms}
+        means = {arm: statistics.interval(self.values(scenario, arm, budget)).mean for arm in self.comparison.contest}
         first = (min if self.lower else max)(means, key=lambda arm: means[arm])
         others = [arm for arm in means if arm != first]
         top = self.values(scenario, first, budget)

@@ -36,7 +36,7 @@ def _seeds(results: Results) -> list[str]:
 def _reported(results: Results) -> list[str]:
     comparison, few, short, outside, gone = results.comparison, set(), set(), set(), 0
     for scenario in comparison.scenarios:
-        for arm in comparison.arms:
+        for arm in comparison.contest:
             for budget in comparison.budgets:
                 row = results.row(scenario, arm, budget)
                 gone += row["diverged"]
@@ -139,7 +139,7 @@ def resolution(results: Results) -> float | None:
     trace = next(iter(results.traces.values()))
     best = 0.0
     for scenario in results.comparison.scenarios:
-        for arm in results.comparison.arms:
+        for arm in results.comparison.contest:
             best = max(best, results.row(scenario, arm, results.comparison.budgets[-1])["mean"])
     return 2 * math.sqrt(max(best * (1 - best), 0.0) / max(trace.test, 1))
 

@@ -104,7 +104,8 @@ def table(compared: Compared) -> list[str]:
             ]
             for arm in comparison.arms:
                 row, other = results.row(scenario, arm, budget), differences.get(arm)
-                note = f" ({row['diverged']} diverged)" if row["diverged"] else ""
+                note = f" ({comparison.arms[arm].beside})" if comparison.arms[arm].beside else ""
+                note += f" ({row['diverged']} diverged)" if row["diverged"] else ""
                 rows.append(
                     (
                         arm + note,

@@ -123,6 +123,7 @@ class Rounds(ABC):
     pooled: bool = False  # True: a client's shard is everybody's examples; nothing is charged, only a simulation can
     partial: bool = False  # True: a reply may lack tensors of `like`; such a strategy has no fold
     resumable: bool = True  # False: it remembers what `state` does not hold
+    uphill: torch.Tensor | None = None  # the direction [P] that `tell` estimated before its optimiser, for records
     notes: dict[str, float] = {}  # noqa: RUF012 - replaced, never changed: what `tell` has to say of its step, for records
     state: Tensors  # what the server remembers, part of every checkpoint; numbers, texts and lists may stand in it too
 

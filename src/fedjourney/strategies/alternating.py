@@ -111,5 +111,6 @@ class Alternating(Rounds):
         flat, weights = flatten(params), pair_weights(cohort.tensors["fitness"], self.utility, self.sigma)
         directions = (self._direction(round, pair, flat) for pair in range(self.pairs))
         estimate = combine(weights, directions, flat)
+        self.uphill = estimate
         moved, self.state = climb(flat, estimate, self.state, self.optimizer, self.learning_rate)
         return unflatten(moved, params)

@@ -143,5 +143,6 @@ class EGGROLL(Replayed):
             else:
                 weighted = (weights[:, None, None] * left[name]).transpose(0, 1).flatten(1)  # [a, n r]
                 estimate[name] = (weighted @ right[name].transpose(0, 1).flatten(1).mT).reshape(tensor.shape)
-        moved, extra = climb(flatten(params), flatten(estimate), extra, self.optimizer, self.learning_rate)
+        self.uphill = flatten(estimate)
+        moved, extra = climb(flatten(params), self.uphill, extra, self.optimizer, self.learning_rate)
         return unflatten(moved, params), extra

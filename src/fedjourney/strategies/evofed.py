@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Ge, Gt, Le
 
+from fedjourney.errors import ConfigError
 from fedjourney.seeds import seed_for
 from fedjourney.strategies import Cohort, Setting, update_of
 from fedjourney.strategies._evolution import (
@@ -28,8 +29,9 @@ from fedjourney.strategies._evolution import (
     unflatten,
 )
 from fedjourney.strategies._replay import Downlink, Replayed
+from fedjourney.tasks import Task
 from fedjourney.tensors import Tensors
-from fedjourney.updates import Client, Reply
+from fedjourney.updates import Client, LocalUpdate, Reply, Work
 
 
 class EvoFed(Replayed):
@@ -61,6 +63,20 @@ class EvoFed(Replayed):
         self.pairs, self.sigma, self.blocks, self.fitness = population // 2, sigma, blocks, fitness
         self.utility, self.learning_rate, self.optimizer = utility, learning_rate, optimizer
         self.weight_decay, self.noise = weight_decay, noise
+
+    def halves(self, task: Task, update: LocalUpdate | None) -> dict[str, LocalUpdate | Work]:
+        """Clients catch up, then train and compare.
+
+        Raises:
+            ConfigError: blocks would be empty.
+        """
+        count = sum(tensor.numel() for tensor in task.init(0).values())
+        if self.blocks > count:
+            raise ConfigError(
+                f"[strategy] blocks: expected blocks <= {count} (parameters of the model), got {self.blocks}. "
+                "Lower blocks."
+            )
+        return super().halves(task, update)
 
     def like(self, params: Tensors, work: str = "train") -> Tensors:
         """A reply is `weights` [blocks, pairs]."""
@@ -102,5 +118,6 @@ class EvoFed(Replayed):
         estimate, block = torch.zeros_like(flat), self._block(len(flat))
         for pair in range(self.pairs):
             estimate = estimate + (news["weights"][:, pair][block] * self._direction(round, pair, flat))
+        self.uphill = estimate
         moved, extra = climb(flat, estimate, extra, self.optimizer, self.learning_rate, self.weight_decay)
         return unflatten(moved, params), extra

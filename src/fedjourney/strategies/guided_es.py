@@ -108,6 +108,7 @@ class GuidedES(Replayed):
         flat, basis = flatten(params), self._basis(extra)
         offsets = (self._offset(round, pair, flat, basis) for pair in range(self.pairs))
         estimate = combine(news["weights"], offsets, flat)
+        self.uphill = estimate
         moved, kept = climb(flat, estimate, extra, self.optimizer, self.learning_rate)
         past = (moved - flat).unsqueeze(0)
         if "past" in extra:

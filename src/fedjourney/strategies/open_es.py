@@ -105,5 +105,6 @@ class OpenES(Replayed):
         flat = flatten(params)
         directions = (self._direction(round, pair, flat) for pair in range(self.pairs))
         estimate = combine(news["weights"], directions, flat)
+        self.uphill = estimate
         moved, extra = climb(flat, estimate, extra, self.optimizer, self.learning_rate, self.weight_decay)
         return unflatten(moved, params), extra

@@ -79,5 +79,6 @@ class Sketch(Replayed):
         flat = flatten(params)
         directions = (self._direction(round, j, flat) for j in range(self.directions))
         estimate = combine(news["products"] / self.directions, directions, flat)
+        self.uphill = estimate
         moved, extra = climb(flat, estimate, extra, self.optimizer, self.learning_rate)
         return unflatten(moved, params), extra

@@ -99,5 +99,6 @@ class SketchThenES(Replayed):
         if evolving and "evolving" not in extra:  # the first such round that counts
             extra = {}
         rate = self.evolution_learning_rate if evolving else self.learning_rate
+        self.uphill = estimate
         moved, extra = climb(flat, estimate, extra, self.optimizer, rate)
         return unflatten(moved, params), extra | ({"evolving": torch.zeros(1, dtype=torch.uint8)} if evolving else {})

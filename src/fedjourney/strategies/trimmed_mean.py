@@ -18,7 +18,8 @@ from fedjourney.tensors import Tensors
 class TrimmedMean(Robust):
     """The mean of the updates without the largest and the smallest, coordinate by coordinate.
 
-    Of n answers ⌊share n⌋ are dropped at each end; it withstands so many bad ones. All who answered count the same.
+    Of n answers ⌊share n⌋ are dropped at each end; it withstands so many bad ones. All who answered count the same. A
+    round in which so few answered that nobody would be dropped keeps its parameters: the plain mean withstands nobody.
 
     Args:
         setting: tells the cohort.
@@ -43,6 +44,8 @@ class TrimmedMean(Robust):
         """Step along the trimmed mean."""
         ordered = matrix(cohort.rows).sort(dim=0).values
         drop = _dropped(self.share, len(ordered))
+        if self.share > 0 and drop == 0:
+            return params
         return stepped(params, ordered[drop : len(ordered) - drop].mean(0))
 
 
