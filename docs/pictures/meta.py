@@ -11,6 +11,7 @@ network of the same make. Runs of one config are one line: the mean over seeds.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -27,6 +28,9 @@ from matplotlib import pyplot as plt
 
 STEPS = (0, 1, 3, 10)
 MANY = 200  # steps of a fresh network
+BELOW: dict[str, Any] = {  # of the panel, where no line can run through it
+    "loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 3, "frameon": False, "fontsize": 8,
+}  # fmt: skip
 
 
 def errors(found: Plan, params: Tensors, steps: tuple[int, ...]) -> list[float]:
@@ -54,7 +58,7 @@ def main() -> None:
     groups: dict[str, list[Path]] = {}
     for folder in said.runs:
         groups.setdefault(fedjourney.load(folder / "experiment.toml")["experiment"]["name"], []).append(folder)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.2), layout="constrained")
     print(f"{'config':24} " + " ".join(f"{f'{count} steps':>14}" for count in STEPS))
     fresh, drawn = [], None
     for name, folders in sorted(groups.items()):
@@ -76,7 +80,7 @@ def main() -> None:
     left.set_xlabel("steps on ten points of a new sinusoid")
     left.set_ylabel("mean squared error on its other points")
     left.grid(alpha=0.3)
-    left.legend(frameon=False, fontsize=8)
+    left.legend(**BELOW)
     if drawn is not None:
         example(right, *drawn)
     figure.savefig(said.picture, dpi=90)
@@ -104,7 +108,7 @@ def example(panel: plt.Axes, found: Plan, params: Tensors, start: Tensors) -> No
     ):  # fmt: skip
         colour = "C3" if model is start else "C0"
         panel.plot(x, curve(found, model, episode, steps, x), line, color=colour, label=label)
-    panel.legend(frameon=False, fontsize=8)
+    panel.legend(**BELOW)
     panel.grid(alpha=0.3)
 
 
