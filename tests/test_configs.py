@@ -124,6 +124,8 @@ def test_help_and_list_import_neither_torch_nor_flwr() -> None:
         ("functions-gru", 0.40, 60, 2),
         ("bandits-open-es", 0.90, 60, 0),
         ("bandits-open-es", 0.90, 60, 1),
+        ("bandits-random-search", 0.87, 60, 0),
+        ("bandits-random-search", 0.87, 60, 2),
         ("bandits-ppo", 0.98, 40, 0),
         ("bandits-ppo", 0.98, 40, 1),
         ("bandits-ppo", 0.98, 40, 2),
