@@ -140,7 +140,11 @@ def test_help_and_list_import_neither_torch_nor_flwr() -> None:
         ("sinusoid-per-fedavg", 0.8, 120, 2),
         ("glyphs-prototypes", 0.68, 40, 0),
         ("glyphs-prototypes", 0.68, 40, 1),
-        ("omniglot-prototypes", 0.55, 20, 0),
+        ("omniglot-maml", 0.5, 20, 0),
+        ("omniglot-maml", 0.5, 20, 1),
+        ("omniglot-prototypes", 0.59, 40, 0),
+        ("omniglot-prototypes", 0.59, 40, 1),
+        ("omniglot-prototypes", 0.59, 40, 2),
     ],
 )
 def test_a_config_reaches_what_it_says(tmp_path: Path, name: str, target: float, by: int, seed: int) -> None:
