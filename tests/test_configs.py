@@ -115,6 +115,7 @@ def test_help_and_list_import_neither_torch_nor_flwr() -> None:
         ("mnist-cnn-genetic", 0.67, 150, 1),
         ("lunarlander-ppo", 200.0, 60, 0),
         ("lunarlander-ppo", 200.0, 60, 1),
+        ("lunarlander-ppo", 200.0, 60, 2),
         ("cartpole-ppo", 490.0, 25, 0),
         ("cartpole-ppo", 490.0, 25, 1),
         ("cartpole-ppo", 490.0, 25, 2),
