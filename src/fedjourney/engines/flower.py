@@ -213,7 +213,8 @@ class _SuperLink:
                 process.poll()  # collect them, or they would stay as zombies
             time.sleep(0.02)
         for process in self.processes.values():
-            process.poll()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STARTUP if self.reaper.returncode == 0 else 0)  # a killed one may still be on its way out
         if self.reaper.returncode != 0:
             raise RunError("Flower's processes could not be ended; see the message above for their pids.")
 
