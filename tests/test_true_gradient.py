@@ -100,6 +100,12 @@ def test_the_estimate_is_what_the_optimiser_was_given(tmp_path: Path) -> None:
         assert (step["cosine"] == pytest.approx(step["estimate_cosine"], abs=2e-3)) == kept
 
 
+def test_a_round_that_estimates_nothing_is_told_no_earlier_estimate(tmp_path: Path) -> None:
+    text = TEXT.replace("cosine_every = 2", "cosine_every = 1") + '[strategy]\nname = "alternating"\npopulation = 4\n'
+    _, rounds, _ = after(text, 3, tmp_path / "run")  # gradients, evolution, gradients
+    assert ["estimate_cosine" in row["step"] for row in rounds[1:]] == [False, True, False]
+
+
 @pytest.mark.deploy
 @pytest.mark.parametrize("engine", ['name = "local"\nworkers = 2', 'name = "flower"\nnodes = 2'])
 def test_it_is_the_same_on_every_engine(engine: str, tmp_path: Path) -> None:

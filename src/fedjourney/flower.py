@@ -134,6 +134,7 @@ class FlowerStrategy(Strategy):
         kept: dict[int, int] = {}
         cohort = self._fold(self._ask, replies, kept)
         record.accepted, record.metrics = cohort.clients, cohort.metrics
+        rounds.notes, rounds.uphill = {}, None  # what an earlier round said holds no longer
         while not (reason := self._short(cohort)):
             told = rounds.tell(record.round, self.params, cohort)
             self._check(told)
