@@ -1,4 +1,4 @@
-"""Products of thin matrices are what PyTorch computes in float64, whatever form they come in."""
+"""Products of matrices are what PyTorch computes in float64, whatever form they come in."""
 
 import logging
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.func import grad, vmap
 
-from fedjourney import products
+from fedjourney import native, products
 from fedjourney.batching import Batch
 from fedjourney.compiler import compiled
 from fedjourney.tensors import Tensors
@@ -16,8 +16,8 @@ SIZES = [1, 2, 3, 5, 6, 7, 15, 16, 17, 31, 64, 65, 100, 130]
 
 @pytest.mark.compile
 @pytest.mark.parametrize("lanes", [1, 3])
-@pytest.mark.parametrize("rows", [1, 4, 5, 6, 7, 10, 13, 40])
-def test_a_thin_product_is_the_product(lanes: int, rows: int) -> None:
+@pytest.mark.parametrize("rows", [1, 4, 5, 6, 7, 10, 13, 40, 70])
+def test_a_product_is_the_product(lanes: int, rows: int) -> None:
     generator = torch.Generator().manual_seed(rows)
 
     def drawn(*shape: int) -> torch.Tensor:
@@ -33,11 +33,11 @@ def test_a_thin_product_is_the_product(lanes: int, rows: int) -> None:
             for left in lefts:
                 for right in (drawn(lanes, depth, columns), drawn(lanes, columns, depth).mT):
                     expected = left.double() @ right.double()
-                    found = torch.ops.fedjourney.thin_product(left, right)
+                    found = torch.ops.fedjourney.matrix_product(left, right)
                     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
                     sums = drawn(lanes, rows, columns)
                     expected = sums.double() - 0.3 * expected
-                    torch.ops.fedjourney.add_thin_product_(sums, left, right, -0.3)
+                    torch.ops.fedjourney.add_matrix_product_(sums, left, right, -0.3)
                     torch.testing.assert_close(sums.double(), expected, rtol=1e-5, atol=1e-4)
 
 
@@ -67,10 +67,11 @@ def _given(dtype: torch.dtype) -> tuple[Tensors, Batch]:
 def test_a_compiled_step_with_them_is_the_step(
     buildable: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(products, "_built", products._built if buildable else products._built.__wrapped__)
     if not buildable:
         from torch._inductor.codecache import CppCodeCache
 
+        monkeypatch.setattr(products, "_built", products._built.__wrapped__)
+        monkeypatch.setattr(native, "built", native.built.__wrapped__)
         monkeypatch.setattr(CppCodeCache, "load", _refused)
     exact, wide = _given(torch.float64)
     expected, _ = _step(exact, {}, wide)
@@ -87,7 +88,7 @@ def test_a_compiled_step_with_them_is_the_step(
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name].double(), tensor, rtol=0, atol=1e-6)
     assert len(called) == (5 if buildable else 0)  # forward twice, backward once, both weights moved in place
-    assert ("ours cannot be built" in caplog.text) is not buildable
+    assert ("our products cannot be built" in caplog.text) is not buildable
 
 
 _places = products._places

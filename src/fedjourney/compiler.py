@@ -8,7 +8,7 @@ import torch
 from torch import fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from fedjourney import kernels, products
+from fedjourney import kernels, products, recurrent
 from fedjourney.batching import Batch
 from fedjourney.tensors import Tensors
 
@@ -50,14 +50,14 @@ def _compiled(step: Step, params: Tensors, extra: Tensors, batch: Batch) -> Step
     def flat(*tensors: torch.Tensor) -> list[torch.Tensor]:
         left = iter(tensors)
         params, extra, x, y = ({name: next(left) for name in part} for part in names)
-        with kernels.OwnPooling():
+        with kernels.OwnPooling(), recurrent.in_traced_step():
             params, extra = step(params, extra, Batch(x, y, next(left), next(left)))
         return [*(params[name] for name in names[0]), *(extra[name] for name in names[1])]
 
     tensors = _flat(params, extra, batch)
     traced = make_fx(flat, tracing_mode="fake")(*tensors)
     changed = _add_products_in_place(traced, len(names[0]))
-    products.take_thin_products(traced)
+    products.take_products(traced)
     run = inductor(traced, [*tensors])
 
     def call(params: Tensors, extra: Tensors, batch: Batch) -> tuple[Tensors, Tensors]:

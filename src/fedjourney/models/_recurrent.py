@@ -5,6 +5,8 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from fedjourney.recurrent import LSTMLayer, is_ours
+
 Cell: TypeAlias = Literal["gru", "lstm", "rnn"]
 
 GATES = {"gru": 3, "lstm": 4, "rnn": 1}
@@ -94,9 +96,20 @@ class PeepholeLSTM(nn.Module):
 
 
 def _states(kind: str, x: Tensor, weights: list[Tensor]) -> Tensor:
+    if kind in ("lstm", "peephole") and is_ours(x):
+        return _layers(kind, x, weights)
     if any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in (x, *weights)):
         return _Lanes.apply(kind, x, *weights)
     return _kernel(kind, x, weights)
+
+
+def _layers(kind: str, x: Tensor, weights: list[Tensor]) -> Tensor:
+    x = x.transpose(-3, -2)
+    for layer in range(len(weights) // 4):
+        inward, across, *rest = weights[4 * layer : 4 * layer + 4]
+        bias, peephole = rest if kind == "peephole" else (rest[0] + rest[1], None)
+        x = LSTMLayer.apply(x, inward, across, bias, peephole)[0]
+    return x.transpose(-3, -2)
 
 
 def _kernel(kind: str, x: Tensor, weights: list[Tensor]) -> Tensor:

@@ -1,38 +1,11 @@
-// Products of thin matrices, lane by lane: a batch is a few rows, where a library's blocking for large ones pays least.
-// Compiled on the machine it runs on, for its own vectors; loops are in registers, tile by tile, nothing is packed.
+// Products of matrices, lane by lane. Of a thin one nothing is packed: a batch is a few rows, where that pays least.
 
-#include <ATen/cpu/vec/vec.h>
-
-#include <cstdint>
-#include <type_traits>
+#include "panels.h"
 
 namespace {
 
-using Vector = at::vec::Vectorized<float>;
-constexpr int64_t WIDTH = Vector::size();
 constexpr int ROWS = 6;                        // of a tile, at most
 constexpr int COLUMNS = WIDTH >= 16 ? 4 : 2;  // of a tile: so many sums fit into the registers
-
-// Call `tile(size)` with `size` known to the compiler, 1 to ROWS.
-template <int SIZE = ROWS, typename Tile>
-inline void sized(int64_t size, const Tile& tile) {
-  if (size == SIZE) {
-    tile(std::integral_constant<int, SIZE>{});
-  } else if constexpr (SIZE > 1) {
-    sized<SIZE - 1>(size, tile);
-  }
-}
-
-// Call `part(first, size)` for the rows in as few tiles as will do, as even as they can be.
-template <typename Part>
-inline void in_tiles(int64_t rows, const Part& part) {
-  int64_t tiles = (rows + ROWS - 1) / ROWS;
-  for (int64_t first = 0; tiles > 0; --tiles) {
-    int64_t size = (rows - first + tiles - 1) / tiles;
-    part(first, size);
-    first += size;
-  }
-}
 
 // out[m, n] = sum_k a[m, k] b[n, k]: both are read along their rows, sums lie across a vector until the end.
 template <int M, int N>
@@ -63,20 +36,15 @@ __attribute__((noinline)) void dot_tile(const float* a, const float* b, float* o
 
 template <int N>
 inline void dot_columns(const float* a, const float* b, float* out, int64_t rows, int64_t depth, int64_t columns) {
-  in_tiles(rows, [&](int64_t first, int64_t size) {
-    sized(size, [&](auto m) { dot_tile<m.value, N>(a + first * depth, b, out + first * columns, depth, columns); });
+  in_tiles<ROWS>(rows, [&](int64_t first, int64_t size) {
+    sized<ROWS>(size, [&](auto m) { dot_tile<m.value, N>(a + first * depth, b, out + first * columns, depth, columns); });
   });
 }
-
-struct Left {  // read one by one, so in any order
-  const float* at;
-  int64_t row, column;
-};
 
 // out[m, n] = sum_k a[m, k] b[k, n], or factor times it added to out; n in N vectors, or in `count` < WIDTH columns.
 // A function of its own: inlined, the compiler fears that what it writes changes what it was called with.
 template <int M, int N, bool ADDS, bool PART>
-__attribute__((noinline)) void axpy_tile(Left a, const float* b, float* out, int64_t depth, int64_t columns, float factor, int64_t count) {
+__attribute__((noinline)) void axpy_tile(Matrix a, const float* b, float* out, int64_t depth, int64_t columns, float factor, int64_t count) {
   Vector sums[M][N], right[N];
   auto load = [count](const float* from) {
     if constexpr (PART) {
@@ -116,11 +84,11 @@ __attribute__((noinline)) void axpy_tile(Left a, const float* b, float* out, int
 }
 
 template <bool ADDS>
-void axpy(Left a, const float* b, float* out, int64_t rows, int64_t depth, int64_t columns, float factor) {
+void axpy(Matrix a, const float* b, float* out, int64_t rows, int64_t depth, int64_t columns, float factor) {
   auto block = [&](int64_t first, int64_t size, int64_t from, int64_t until) {
-    sized(size, [&](auto tile) {
+    sized<ROWS>(size, [&](auto tile) {
       constexpr int M = decltype(tile)::value;
-      Left left{a.at + first * a.row, a.row, a.column};
+      Matrix left{a.at + first * a.row, a.row, a.column};
       float* to = out + first * columns;
       int64_t n = from;
       for (; n + COLUMNS * WIDTH <= until; n += COLUMNS * WIDTH)
@@ -130,11 +98,11 @@ void axpy(Left a, const float* b, float* out, int64_t rows, int64_t depth, int64
     });
   };
   if (depth < rows) {  // few rows of b, which stay in the cache: walk along `out`
-    in_tiles(rows, [&](int64_t first, int64_t size) { block(first, size, 0, columns); });
+    in_tiles<ROWS>(rows, [&](int64_t first, int64_t size) { block(first, size, 0, columns); });
   } else {  // b is the large one: read it once
     for (int64_t n = 0; n < columns; n += COLUMNS * WIDTH) {
       int64_t until = n + COLUMNS * WIDTH < columns ? n + COLUMNS * WIDTH : columns;
-      in_tiles(rows, [&](int64_t first, int64_t size) { block(first, size, n, until); });
+      in_tiles<ROWS>(rows, [&](int64_t first, int64_t size) { block(first, size, n, until); });
     }
   }
 }
@@ -165,6 +133,23 @@ void fedjourney_add_axpy(const float* a, const float* b, float* out, int64_t lan
                          int64_t columns, int64_t a_lane, int64_t a_row, int64_t a_column, float factor) {
   for (; lanes > 0; --lanes, a += a_lane, b += depth * columns, out += rows * columns)
     axpy<true>({a, a_row, a_column}, b, out, rows, depth, columns, factor);
+}
+
+// Numbers of the scratch memory that `fedjourney_thick` needs.
+int64_t fedjourney_thick_scratch(int64_t depth, int64_t columns) { return packed_size(depth, columns); }
+
+// out [L, M, N] = a [L, M, K] b [L, K, N], or `factor` times that added to out, which is contiguous; a, b have strides.
+void fedjourney_thick(const float* a, const float* b, float* out, float* scratch, int64_t lanes, int64_t rows,
+                      int64_t depth, int64_t columns, int64_t a_lane, int64_t a_row, int64_t a_column, int64_t b_lane,
+                      int64_t b_row, int64_t b_column, bool adds, float factor) {
+  for (; lanes > 0; --lanes, a += a_lane, b += b_lane, out += rows * columns) {
+    pack({b, b_row, b_column}, scratch, depth, columns);
+    if (adds) {
+      multiply<true>({a, a_row, a_column}, scratch, out, rows, depth, columns, columns, factor);
+    } else {
+      multiply<false>({a, a_row, a_column}, scratch, out, rows, depth, columns, columns);
+    }
+  }
 }
 
 }  // extern "C"
