@@ -7,7 +7,7 @@ import pytest
 
 import fedjourney
 from fedjourney import config
-from fedjourney.errors import FedjourneyError, Interrupted, RunError
+from fedjourney.errors import ConfigError, FedjourneyError, Interrupted, RunError
 from fedjourney.plan import plan
 from fedjourney.results import Checkpoint
 
@@ -149,6 +149,21 @@ def test_an_update_of_the_file_is_dropped_with_the_strategy_that_used_it(small: 
     text = small + '[update]\nname = "sgd"\n'
     assert "Remove [update]" in refused(text + '[strategy]\nname = "open_es"\n')
     assert "update" not in config.parse(text, ["strategy.name=open_es"]).tables
+
+
+def test_options_that_another_plug_in_lacks_go_with_the_one_that_had_them(
+    small: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = small + '[strategy]\nname = "fedprox"\nmu = 0.5\nserver_learning_rate = 0.7\n'
+    found = config.parse(text, ["strategy.name=fedavgm", "strategy.momentum=0.3"])["strategy"]
+    assert found == {"name": "fedavgm", "momentum": 0.3, "server_learning_rate": 0.7}
+    assert "no option mu" in caplog.text
+    assert "server_learning_rate = 0.7" in caplog.text
+    assert config.parse(small, ["partition.name=iid"])["partition"] == {"name": "iid", "clients": 8}
+    with pytest.raises(ConfigError, match='unknown option "mu"'):  # asked for in the same breath: a mistake
+        config.parse(text, ["strategy.name=fedavgm", "strategy.mu=0.3"])
+    with pytest.raises(ConfigError, match='no strategy "fedavgn"'):
+        config.parse(text, ["strategy.name=fedavgn"])
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(small: str, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_damaged_exhibit_still_makes_a_page(small: str, tmp_path: Path, text: 
     (folder / "exhibit.json").write_text(text)
     page = write_report([folder]).read_text()
     assert "<img" not in page
-    assert "50.0 % test auc" in page
+    assert "50.0 % test AUC" in page
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,10 @@ def test_a_damaged_exhibit_still_makes_a_page(small: str, tmp_path: Path, text: 
     [
         ("accuracy", 0.9, 0.1, "90.00%"),
         ("auc", 0.9, 0.1, "90.00%"),
-        ("rmse_degrees", 3.5, 80.0, "rmse_degrees 3.5000"),
+        ("rmse_degrees", 3.5, 80.0, "RMSE degrees 3.500"),
         ("equal_error_rate", 0.1, 0.9, "10.00%"),
-        ("return", 200.0, -5.0, "return 200.0000"),
-        ("perplexity", 3.0, 9.0, "perplexity 3.0000"),
+        ("return", 200.0, -5.0, "return 200.0"),
+        ("perplexity", 3.0, 9.0, "perplexity 3.000"),
     ],
 )
 def test_a_name_says_how_it_is_told_and_what_is_better(name: str, best: float, worst: float, line: str) -> None:

@@ -1,6 +1,7 @@
 """An experiment: one TOML file, checked to the last key before any work."""
 
 import json
+import logging
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -150,8 +151,10 @@ def parse(
     table = raw.get("engine", DEFAULTS["engine"])
     if engine is not None and not (isinstance(table, dict) and table.get("name") == engine):
         raw["engine"] = {"name": engine}
+    before = {kind: dict(table) for kind, table in raw.items() if isinstance(table, dict)}
     for override in overrides:
         _override(raw, override)
+    _leave_out(raw, before, overrides)
     for key, value in raw.items():
         if key not in TABLES:
             raise ConfigError(f"{where}unknown table [{key}]. There are: {', '.join(TABLES)}.{nearest(key, TABLES)}")
@@ -245,6 +248,31 @@ def cohort_size(experiment: Experiment, clients: int) -> int:
             "No round could ever count."
         )
     return size
+
+
+def _leave_out(raw: dict[str, Any], before: dict[str, dict[str, Any]], overrides: Sequence[str]) -> None:
+    """Take out of a table the file's options that a plug-in named by an override does not have, and say so.
+
+    What it has under the same name (clients, learning_rate) stays, and so does all that was set on the command line.
+    """
+    given = {override.partition("=")[0].replace(" ", "") for override in overrides}
+    for kind, old in before.items():
+        table = raw[kind]
+        if f"{kind}.name" not in given or kind not in plugins.KINDS or table["name"] == old.get("name"):
+            continue
+        try:
+            known = plugins.option_names(kind, table["name"])
+        except (ConfigError, TypeError, ValueError, NameError):
+            continue  # said where the plug-in is resolved
+        of_file = [key for key in old if key != "name" and f"{kind}.{key}" not in given]
+        gone = [key for key in of_file if key not in known]
+        raw[kind] = {key: value for key, value in table.items() if key not in gone}
+        if gone:
+            kept = ", ".join(f"{key} = {old[key]!r}" for key in of_file if key in known)
+            logging.getLogger("fedjourney").warning(
+                f'[{kind}] "{table["name"]}" has no option {", ".join(gone)}: what the file gives "{old.get("name")}" '
+                f"is left out. Kept from the file: {kept or 'nothing'}."
+            )
 
 
 def _override(raw: dict[str, Any], override: str) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 
 SHARES = frozenset({"accuracy", "auc", "share", "rate"})
 """Words in the name of a share of 1, which is shown in per cent."""
+WRITTEN = {"auc": "AUC", "rmse": "RMSE", "mse": "MSE", "mae": "MAE", "nll": "NLL", "r2": "R²", "bayes": "Bayes"}
+"""Words of a metric's name that the field writes otherwise."""
 LOWER = frozenset({"loss", "perplexity", "nll", "bits", "error", "rmse", "mse", "mae", "regret"})
 """Words in the name of a metric that is better when it is lower."""
 
@@ -44,12 +46,33 @@ def in_order(rows: Iterable[Mapping[str, object]]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
+def spoken(metric: str) -> str:
+    """Return a metric's name as a reader knows it.
+
+    >>> spoken("auc"), spoken("constant_rmse_degrees"), spoken("personal/accuracy")
+    ('AUC', 'constant RMSE degrees', 'personal/accuracy')
+    """
+    return re.sub(r"[a-z0-9]+", lambda word: WRITTEN.get(word[0], word[0]), metric.replace("_", " "))
+
+
+def digits(value: float) -> str:
+    """Return a number with four digits that count, at most four behind the point and at least one.
+
+    >>> [digits(value) for value in (0.31424, 8.81234, 479.123, -86.25, 0.000012345, 3.5e7)]
+    ['0.3142', '8.812', '479.1', '-86.25', '1.234e-05', '3.5e+07']
+    """
+    size = abs(value)
+    if size and not 1e-3 <= size < 1e6:
+        return f"{value:.4g}"
+    return f"{value:.{max(1, 4 - len(str(int(size)))) if size >= 1 else 4}f}"
+
+
 def shown(metric: str, value: float | None) -> str:
     """Return a value as a line of a table shows it; None is what a run folder has for no finite number.
 
     >>> shown("accuracy", 0.9638), shown("rmse_degrees", 12.34567), shown("loss", None)
-    ('96.38%', 'rmse_degrees 12.3457', 'loss NaN')
+    ('96.38%', 'RMSE degrees 12.35', 'loss NaN')
     """
     if value is None:
-        return f"{metric} NaN"
-    return f"{value:.2%}" if is_share(metric) else f"{metric} {value:.4f}"
+        return f"{spoken(metric)} NaN"
+    return f"{value:.2%}" if is_share(metric) else f"{spoken(metric)} {digits(value)}"

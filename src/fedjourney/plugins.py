@@ -129,6 +129,15 @@ def resolve(kind: str, table: Mapping[str, Any], where: str = "") -> dict[str, A
     return {"name": name, **checked}
 
 
+def option_names(kind: str, name: str) -> list[str]:
+    """Return the options of a plug-in.
+
+    Raises:
+        ConfigError: there is no such plug-in.
+    """
+    return list(_options(load(kind, name)))
+
+
 def build(kind: str, table: Mapping[str, Any], *injected: Any) -> Any:
     """Call the plug-in of a resolved table with what is injected and its options.
 

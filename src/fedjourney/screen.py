@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fedjourney.config import Experiment
-from fedjourney.metrics import headline, shown
+from fedjourney.metrics import digits, headline, shown, spoken
 from fedjourney.results import Result
 
 HEADER = (
@@ -27,17 +27,27 @@ def cells(row: dict[str, Any]) -> list[str]:
     """Return a round as text, in the order of `HEADER`."""
     clients = row["clients"]
     failed = clients["asked"] - clients["answered"]
-    loss = row["train"].get("loss", row["train"].get("fitness"))
+    loss, fitness = row["train"].get("loss"), row["train"].get("fitness")
     return [
         str(row["round"]),
         f"{clients['asked']}/{clients['answered']}/{failed}" if clients["asked"] else "–",
-        f"{loss:.4f}" if loss is not None else "–",
+        digits(loss) if loss is not None else shown("fitness", fitness) if fitness is not None else "–",
         _metric(row["validation"]),
         _metric(row["test"]),
-        f"{row['bytes_up'] / 1e6:.2f}",
-        f"{row['bytes_down'] / 1e6:.2f}",
+        _megabytes(row["bytes_up"]),
+        _megabytes(row["bytes_down"]),
         f"{row['seconds']:.2f}",
     ]
+
+
+def _megabytes(count: float) -> str:
+    """Return bytes in MB; a few of them are not told as none.
+
+    >>> _megabytes(312_000), _megabytes(256), _megabytes(0)
+    ('0.31', '0.0003', '0.00')
+    """
+    small = 0 < count < 5000
+    return f"{count / 1e6:.{6 - len(str(int(count))) + 1}f}" if small else f"{count / 1e6:.2f}"
 
 
 def _metric(metrics: dict[str, float | None]) -> str:
@@ -51,12 +61,13 @@ def _result(metrics: dict[str, float | None], evaluation: dict[str, Any]) -> str
     name = headline(metrics)
     if name is None:
         return ""
-    value = shown(name, metrics[name]).removeprefix(f"{name} ")
+    said = spoken(name)
+    value = shown(name, metrics[name]).removeprefix(f"{said} ")
     own = evaluation.get(f"personal/{name}")
     if own is None:
-        return f"{value} test {name} after "
-    mean = shown(name, own["mean"]).removeprefix(f"{name} ")
-    return f"{mean} mean {name} of clients' own models, {value} test {name} of the shared one after "
+        return f"{value} test {said} after "
+    mean = shown(name, own["mean"]).removeprefix(f"{said} ")
+    return f"{mean} mean {said} of clients' own models, {value} test {said} of the shared one after "
 
 
 def failures(rows: Iterable[dict[str, Any]]) -> list[str]:
@@ -85,19 +96,18 @@ class Screen:
 
     def __init__(self, experiment: Experiment | None, quiet: bool) -> None:
         self.experiment, self.quiet = experiment, quiet
+        self._wide = [len(title) for title in HEADER]
         self._begun = False
 
     def round(self, row: dict[str, Any]) -> None:
         """Show a finished round."""
         if self.quiet:
             return
-        if not self._begun:
-            print("  ".join(HEADER), flush=True)
-            self._begun = True
-        print(
-            "  ".join(f"{cell:>{len(title)}}" for cell, title in zip(cells(row), HEADER, strict=True)),
-            flush=True,
-        )
+        line = cells(row)
+        self._wide = [max(wide, len(cell)) for wide, cell in zip(self._wide, line, strict=True)]
+        for some in (line,) if self._begun else (HEADER, line):
+            print("  ".join(f"{cell:>{wide}}" for cell, wide in zip(some, self._wide, strict=True)), flush=True)
+        self._begun = True
 
     def finished(self, result: Result) -> None:
         """Say what came out and where it is."""

@@ -1,6 +1,7 @@
 """What is read off a run: its number at a budget, censored targets, diverged runs, verdicts; from rows written here."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,9 +9,10 @@ from written import Make, claim, results
 
 from fedjourney import plugins
 from fedjourney.comparison import claims, rules, tuning
+from fedjourney.comparison.cells import FILE
 from fedjourney.comparison.design import Budget
 from fedjourney.comparison.file import parse
-from fedjourney.comparison.outcome import Trace, mean_curve
+from fedjourney.comparison.outcome import Trace, mean_curve, read
 
 
 def test_the_number_is_the_mean_of_the_last_five_at_the_budget_never_the_best(make: Make) -> None:
@@ -38,6 +40,24 @@ def test_a_diverged_run_counts_as_chance_and_is_not_dropped(make: Make) -> None:
     assert not stuck.at(Budget("rounds", 4)).diverged
     broken = make([0.1, 0.5, None], place=("all", "b", "default", 0))
     assert broken.at(Budget("rounds", 2)).value == 0.1
+
+
+def test_where_guessing_has_no_number_a_diverged_run_counts_as_untrained(make: Make) -> None:
+    trace = make([0.1, 0.5, None])  # its loss begins at 0.9
+    told = Path(trace.cell.folder) / FILE
+    told.write_text(told.read_text().replace('"classes": 10', '"classes": 0'))
+    assert read(trace.cell, "loss").at(Budget("rounds", 2)).value == 0.9
+    assert read(trace.cell, "accuracy").at(Budget("rounds", 2)).value == 0.1
+
+
+@pytest.mark.parametrize(
+    ("metric", "lower"), [("rmse_degrees", True), ("equal_error_rate", True), ("mse", True), ("return", False)]
+)
+def test_an_error_is_better_when_it_is_lower_whatever_its_unit(
+    tables: dict[str, Any], make: Make, metric: str, lower: bool
+) -> None:
+    tables["comparison"]["metric"] = metric
+    assert results(tables, make, {"averaging": [0.5]}).lower is lower
 
 
 def test_a_target_must_be_held_and_a_run_that_misses_is_censored(make: Make) -> None:

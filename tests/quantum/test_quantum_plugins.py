@@ -279,3 +279,15 @@ def test_chains_need_no_periodic_ground_state_to_be_normalised() -> None:
     expected = spins.ground_state(spins.ising_chain(5, 1.3, periodic=False), periodic=False)
     np.testing.assert_allclose(flipped, expected, atol=1e-9)
     assert states.num_qubits(torch.zeros(32, 2)) == 5
+
+
+def test_correlations_show_what_is_predicted_over_what_is_exact() -> None:
+    signature = Signature({"x": (2,)}, {"correlation": (1,)}, 1)
+    task = plugins.build("task", {"name": "correlations"}, lambda: torch.nn.Linear(2, 1), signature, torch.float32)
+    exact = torch.linspace(-0.9, 0.1, 50)[:, None]
+    right = {"weight": torch.tensor([[1.0, 0.0]]), "bias": torch.zeros(1)}
+    shown = task.exhibit(right, Examples({"x": exact.repeat(1, 2)}, {"correlation": exact}))
+    (caption, picture), *_ = shown.items()
+    assert "-0.9 to 0.1" in caption
+    blue = (picture[..., 2] < 0.9).nonzero()
+    assert abs(blue[0] + blue[1] - (len(picture) - 1)).max() <= 1  # on the line

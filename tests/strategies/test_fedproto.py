@@ -112,7 +112,9 @@ def test_prototypes_alone_travel(small: str, tmp_path: Path) -> None:
         names = sum(encoded_size({f"prototype/{c}": torch.zeros(16)}) - encoded_size({}) for own in held for c in own)
         assert row["bytes_up"] - 8 * empty == pytest.approx(names, abs=8 * 64)
         assert 4 * numbers <= row["bytes_up"] < 0.2 * 8 * encoded_size(result.parameters)
-    evaluated = result.rounds[-1]["evaluation"]
+    first, evaluated = (result.rounds[round]["evaluation"] for round in (1, 2))
+    assert first["personal/loss"]["mean"] is None  # somebody is asked about a class that it has never heard of
+    assert 0 < evaluated["personal/loss"]["mean"] < 10
     assert evaluated["personal/accuracy"]["mean"] > evaluated["accuracy"]["mean"]
     start = found.task.init(seed_for(0, "model"))
     assert all(torch.equal(result.parameters[name], tensor) for name, tensor in start.items())

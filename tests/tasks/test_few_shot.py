@@ -280,3 +280,15 @@ def test_reptile_is_fedavg_with_a_server_rate(tmp_path: Path) -> None:
             ends.append({name: tensor.clone() for name, tensor in net.state_dict().items()})
         theta = {n: t + 0.3 * torch.stack([end[n] - t for end in ends]).mean(0) for n, t in theta.items()}
     same(result.parameters, theta)
+
+
+def test_the_picture_shows_the_curve_that_adaptation_leads_to() -> None:
+    signature = Signature({"points": (8, 1)}, {"values": (8, 1)}, 0)
+    task = adaptation(lambda one: nn.Linear(1, 1), signature, torch.float32, shots=4, rate=0.1, evaluation_steps=200)
+    x = torch.linspace(-1, 1, 8)[torch.randperm(8, generator=torch.Generator().manual_seed(0))].view(1, 8, 1)
+    flat = {name: torch.zeros_like(tensor) for name, tensor in task.init(0).items()}
+    ((caption, picture),) = task.exhibit(flat, Examples({"points": x}, {"values": x})).items()
+    assert caption.startswith("New functions: the 4 points")
+    orange = (picture == (235, 104, 52)).all(-1).nonzero()
+    assert abs(orange[0] + orange[1] / 1.3 - (len(picture) - 1) * (1 + 1 / 1.3) / 2).max() < 3  # y = x, a height of 2.6
+    assert task.exhibit(flat, Examples({"points": x[:0]}, {"values": x[:0]})) == {}

@@ -74,6 +74,8 @@ def test_forecasts_need_windows_and_a_period_within() -> None:
         forecast(period=8)
     with pytest.raises(ConfigError, match=r"series"):
         forecast(Signature({"image": (1, 8, 8)}, {"label": ()}, 10))
+    with pytest.raises(ConfigError, match='"series"'):  # several targets
+        forecast(Signature({"pairs": (11, 3)}, {"value": (11,), "bayes": (11,)}, 0))
 
 
 class Constant(nn.Module):

@@ -133,6 +133,7 @@ def compute(cell: Cell, data_root: Path | None = None, watch: Watch = lambda row
     from fedjourney import config, experiment
     from fedjourney.plan import plan
     from fedjourney.storage import write_atomically
+    from fedjourney.tasks._prediction import CrossEntropy
 
     folder = Path(cell.folder)
     parsed = config.parse(cell.text, where=f"{cell.title}: ", base_dir=Path(cell.base_dir))
@@ -161,7 +162,7 @@ def compute(cell: Cell, data_root: Path | None = None, watch: Watch = lambda row
         "paid": total(map(cost, rows)),
         "ended": ended,
         "start": start(built),
-        "classes": built.dataset.classes,
+        "classes": built.dataset.classes if isinstance(built.task, CrossEntropy) else 0,  # 0: guessing has no number
         "test": len(built.dataset.test),
     }
     write_atomically(folder / FILE, json.dumps(told).encode())

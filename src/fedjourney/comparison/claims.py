@@ -8,6 +8,7 @@ from fedjourney.comparison import statistics
 from fedjourney.comparison.design import AXES, Budget, Claim
 from fedjourney.comparison.results import Results
 from fedjourney.comparison.statistics import Interval
+from fedjourney.metrics import lower_is_better
 
 CONFIRMED, REFUTED, UNDECIDED = "confirmed", "refuted", "cannot tell"
 ONE_SIDED = 0.025
@@ -131,8 +132,6 @@ def _values(results: Results, metric: str, scenario: str, arm: str, budget: Budg
 
 def _costs(results: Results, claim: Claim, scenario: str, arm: str, budget: Budget) -> tuple[list[float], int]:
     """Return what each seed cost, and how many missed the target within the budget."""
-    from fedjourney.comparison.outcome import lower_is_better
-
     if claim.target is None:
         return [outcome.paid[claim.metric] for outcome in results.outcomes(scenario, arm, budget)], 0
     lower, costs, missed = lower_is_better(results.comparison.metric), [], 0

@@ -25,7 +25,7 @@ ARM: dict[str, tuple[Any, Any]] = {
 COMPARISON: dict[str, tuple[Any, Any]] = {
     "name": (str, "comparison"),
     "says": (str, ""),  # the question, in a sentence
-    "metric": (str, "accuracy"),  # of the test set; higher is better but for losses
+    "metric": (str, "accuracy"),  # of the test set; what is better, its name says (metrics.py)
     "seeds": (list[Annotated[int, Ge(0)]], [0, 1, 2, 3, 4]),
     "reference": (str, ""),  # the arm that those without a twin are compared with; "" = the first
     "targets": (list[float], []),  # of the metric on validation; what it costs to reach them is told

@@ -51,7 +51,7 @@ class Trace:
         points: the rounds that were evaluated, 0 first.
         rounds: (paid until then, whether it counted) of every round.
         start: the digest of what arms have in common.
-        chance: the metric of somebody who guesses.
+        chance: the metric of somebody who guesses; where that is not known, the untrained model's.
         test: examples it was tested on.
     """
 
@@ -95,11 +95,6 @@ class Trace:
         return (self.rounds[-1][0] if budget is None else self.at(budget).paid)[axis], False
 
 
-def lower_is_better(metric: str) -> bool:
-    """Whether less of a metric is more."""
-    return metric.rpartition("/")[2].endswith(("loss", "perplexity", "rmse", "error"))
-
-
 def read(cell: Cell, metric: str) -> Trace:
     """Return a finished cell; a metric of clients' own models ("personal/…") is the mean over their held-out parts."""
     folder = Path(cell.folder)
@@ -117,7 +112,8 @@ def read(cell: Cell, metric: str) -> Trace:
         elif row["test"] or row["validation"]:
             points.append(Point(paid, _number(row["test"], metric), _number(row["validation"], metric)))
     classes = told["classes"]
-    chance = {"accuracy": 1 / max(classes, 1), "loss": math.log(max(classes, 1))}.get(metric, points[0].test)
+    guessed = {"accuracy": 1 / classes, "loss": math.log(classes)} if classes else {}
+    chance = guessed.get(metric, points[0].test)
     return Trace(cell, points, rounds, told["start"], chance, told["test"])
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from fedjourney.comparison import statistics
 from fedjourney.comparison.design import Budget, Comparison
-from fedjourney.comparison.outcome import Outcome, Trace, lower_is_better
+from fedjourney.comparison.outcome import Outcome, Trace
+from fedjourney.metrics import lower_is_better
 
 Place = tuple[str, str, str, int]
 """(scenario, arm, setting, seed)."""

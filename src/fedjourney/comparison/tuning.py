@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping
 
 from fedjourney.comparison.design import DEFAULT, Budget, Comparison
-from fedjourney.comparison.outcome import Trace, lower_is_better
+from fedjourney.comparison.outcome import Trace
 from fedjourney.comparison.results import Place, Winner
+from fedjourney.metrics import lower_is_better
 
 EDGE = 0.1  # of a range, on its logarithmic scale, at either end
 

@@ -38,7 +38,8 @@ def rotated_digits(
         source: data root, cache, seed of splits and angles.
         set: scikit-learn's 1,797 digits of 8x8 pixels by default, or a set of images by its hub name ("ylecun/mnist").
         subset: the configuration of the hub's set.
-        largest: angle; beyond 90 some digits cannot be told from others turned further.
+        largest: angle; beyond 90 some digits cannot be told from others turned further. Near 180 the two ends are one
+            picture, and task `regression`, which does not wrap errors, counts them as 360 apart.
         ranges: equal parts of the angles, which column "range" numbers from the smallest.
         copies: of each image, turned by different angles.
         limit: rows kept of each split of a hub's set, 0 = all.

@@ -181,10 +181,11 @@ def _sheets(
             dealt = _dealt(stacks, groups, seed_for(seed, split, "sheets", person))
             sheets += dealt
             whose += [person] * len(dealt)
+        more = "set distorted = true" if split == "train" else f"raise {split}_classes"
         if not sheets and (split != "validation" or validation_classes):
             raise DataError(
                 f"{name}, {split}: expected {groups} classes with {images} images on a sheet, there are not that many. "
-                "Lower [data] groups or images, or set distorted = true."
+                f"Lower [data] groups or images, or {more}."
             )
         every = np.concatenate([pixels, *new]) if new else pixels
         rows = np.stack(sheets) if sheets else np.zeros((0, groups, images), dtype=np.int64)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from fedjourney.metrics import is_share, lower_is_better
+from fedjourney.metrics import is_share, lower_is_better, spoken
 from fedjourney.report.axes import shorten
 from fedjourney.report.charts import Series, line_chart
 from fedjourney.report.page import MOST_METRICS, scaled
@@ -70,7 +70,7 @@ def headline(runs: Sequence[Run], names: Sequence[str]) -> str:
     if metric is None or not ends:
         return "Nothing was measured on test data"
     value, name = min(ends) if lower_is_better(metric) else max(ends)
-    return f"{name} ends best: {measured(metric, value)} test {metric}"
+    return f"{name} ends best: {measured(metric, value)} test {spoken(metric)}"
 
 
 def runs_table(runs: Sequence[Run], names: Sequence[str]) -> str:
@@ -96,7 +96,7 @@ def runs_table(runs: Sequence[Run], names: Sequence[str]) -> str:
                 str(run.info.get("digest") or "-")[:12],
             ]
         )
-    head = ["run", f"test {metric}", "best", "strategy", "update", "partition"]
+    head = ["run", f"test {spoken(metric)}", "best", "strategy", "update", "partition"]
     head += ["rounds", "clients", "up", "down", "time", "digest"]
     return html_table(head, rows, "The runs and their results")
 
@@ -113,7 +113,7 @@ def charts(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
                 for k, (run, name) in enumerate(zip(runs, names, strict=True))
             ]
             if any(line.points for line in lines):
-                title = f"{split.capitalize()} {metric}"
+                title = f"{split.capitalize()} {spoken(metric)}"
                 drawn.append(line_chart(title, lines, unit="%" if share else "", high=100 if share else None))
     main = main_metric(runs)
     paid = [_against_bytes(run, main) if main else [] for run in runs]

@@ -1,6 +1,6 @@
 """The page of one run."""
 
-from fedjourney.metrics import in_order, is_share
+from fedjourney.metrics import in_order, is_share, spoken
 from fedjourney.report.charts import Series, line_chart
 from fedjourney.report.holdings import holdings
 from fedjourney.report.record import SPLITS, Point, Run, table
@@ -79,14 +79,14 @@ def headline(run: Run) -> str:
         return f"Nothing measured {after}"
     last_x, value = run.series(split, metric)[-1]
     late = "" if int(last_x) == run.last_round else f", measured in round {plain(last_x)}"
-    return f"{measured(metric, value)} {split} {metric} {after}{late}"
+    return f"{measured(metric, value)} {split} {spoken(metric)} {after}{late}"
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
     """Return (name, value) of what a reader asks first."""
     metric, found = run.main_metric, []
     if metric:
-        found = [(f"{split} {metric}", run.final(split, metric)) for split in ("validation",)]
+        found = [(f"{split} {spoken(metric)}", run.final(split, metric)) for split in ("validation",)]
         found.append(("clients' own mean", run.final("evaluation", metric, "mean")))
         found.append(
             (
@@ -124,8 +124,8 @@ def metric_charts(run: Run) -> list[str]:
         share = is_share(metric)
         lines = [Series(name, scaled(run.series(name, metric), share), k) for k, name in enumerate(SPLITS)]
         if any(line.points for line in lines):
-            title, unit = metric[:1].upper() + metric[1:].replace("_", " "), "%" if share else ""
-            charts.append(line_chart(title, lines, unit=unit, high=100 if share else None))
+            said, unit = spoken(metric), "%" if share else ""
+            charts.append(line_chart(said[:1].upper() + said[1:], lines, unit=unit, high=100 if share else None))
     return charts
 
 
@@ -154,7 +154,9 @@ def client_evaluation(run: Run) -> str:
         if unseen:
             lines.append(Series("clients that never train", unseen, 2))
         if mean or worst:
-            charts.append(line_chart(f"Clients' own {metric}", lines, unit=unit, high=100 if share else None))
+            whose = "Clients' own models: " if metric.startswith("personal/") else "Clients' own "
+            title = whose + spoken(metric.removeprefix("personal/"))
+            charts.append(line_chart(title, lines, unit=unit, high=100 if share else None))
     if not charts:
         return _none("No client evaluated the model on its own data in this run.")
     words = "Each client's held-out part of its own data. The band is one spread between clients, up and down."

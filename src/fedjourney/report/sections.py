@@ -5,6 +5,7 @@ from collections import Counter
 from statistics import median
 from typing import Any
 
+from fedjourney.metrics import spoken
 from fedjourney.report.record import SPLITS, Run, number, table
 from fedjourney.report.words import byte_text, duration, esc, folded, html_table, measured, plain, plural
 
@@ -18,7 +19,7 @@ def rounds_table(run: Run) -> str:
     measures = [(split, name) for name in run.metrics for split in SPLITS if run.series(split, name)]
     head = [
         "round",
-        *(f"{split} {name}" for split, name in measures),
+        *(f"{split} {spoken(name)}" for split, name in measures),
         "asked",
         "answered",
         "up",

@@ -6,6 +6,7 @@ Per sampled client and round up: an embedding's width for each class that it hol
 has told of. No model ever travels.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
@@ -24,7 +25,7 @@ from fedjourney.tensors import Tensors
 from fedjourney.updates import Carry, Client, LocalUpdate, Reply, Work
 
 BLOCK = 512  # examples embedded at once
-NEVER = -1e9  # the logit of a class without a prototype
+NEVER = -math.inf  # the logit of a class without a prototype: that it is one of these is held for impossible
 
 
 class FedProto(Rounds):

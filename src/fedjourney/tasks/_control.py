@@ -120,11 +120,18 @@ class Control(PolicyGradient):
         _, numbers = hidden(self.environment, examples)
         unlike, place = np.unique(numbers, axis=0, return_inverse=True)
         lines = []
+        names = list(self.environment.standard)
+        wide = [max(10, len(name) + 2) for name in names]
         for world, row in enumerate(unlike):
             some = torch.from_numpy(np.flatnonzero(place.reshape(-1) == world))
             told = self.summary(self.evaluate(params, examples.take(some)))
-            lines.append((told["return"], f"{told['return']:9.2f}" + "".join(f"{number:10.3f}" for number in row)))
-        heads = "".join(f"{name:>10}" for name in self.environment.standard)
+            lines.append(
+                (
+                    told["return"],
+                    f"{told['return']:9.2f}" + "".join(f"{number:{w}.3f}" for number, w in zip(row, wide, strict=True)),
+                )
+            )
+        heads = "".join(f"{name:>{w}}" for name, w in zip(names, wide, strict=True))
         return {"greedy return in each world": "\n".join(["   return" + heads, *(line for _, line in sorted(lines))])}
 
     def batches(self, params: Tensors, shard: Examples, seed: int) -> Iterable[Batch]:

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal, TypeAlias
 
+import numpy as np
 import torch
 from annotated_types import Ge, Gt, Le
 from torch.func import grad, vmap
@@ -11,11 +12,13 @@ from fedjourney.batching import Batch, note
 from fedjourney.data import Examples
 from fedjourney.errors import ConfigError
 from fedjourney.tasks import MakeModel, Signature, Task
+from fedjourney.tasks._curves import panel
 from fedjourney.tasks._few_shot import FewShot, Points, spread
 from fedjourney.tensors import Tensors, in_lanes
 
 Order: TypeAlias = Literal["second", "first", "hessian_free"]
 
+SHOWN = 3  # episodes in the picture
 RATE = "rate/"  # before the names of learned rates
 
 
@@ -113,6 +116,33 @@ class _Adaptation(FewShot):
         mean, deviation = spread(sums, "score", count)
         found = {name: mean, f"unadapted_{name}": float(sums["unadapted"]) / count, f"{name}_deviation": deviation}
         return found | ({"loss": float(sums["loss"]) / count} if self.ways else {})
+
+    def exhibit(self, params: Tensors, examples: Examples) -> dict[str, str | np.ndarray]:
+        """Return what the model says before and after adaptation, where one number is to be told from one number."""
+        part = examples.cut(slice(0, SHOWN))
+        x, y = _only(part.x, part.y)
+        if self.ways or not len(part) or x.shape[2:].numel() != 1 or y.shape[2:].numel() != 1:
+            return {}
+        grid = torch.linspace(float(x.min()), float(x.max()), 2000, dtype=self.dtype)
+        panels = []
+        for points, values in zip(x, y, strict=True):
+            support, query = self.parts(points, values)
+            weights = self.adapted(params, support, self.evaluation_steps)
+            with torch.no_grad():
+                told = [
+                    self.told(some, grid.view(-1, *points.shape[1:])).flatten().double().numpy()
+                    for some in (_without_rates(params), weights)
+                ]
+            given = [
+                (some.inputs.flatten().double().numpy(), some.targets.flatten().double().numpy())
+                for some in (support, query)
+            ]
+            panels.append(panel(given[0], given[1], grid.double().numpy(), told[0], told[1]))
+        caption = (
+            f"New functions: the {self.shots} points adapted to (black), the others (blue); "
+            f"the model before (grey) and after {self.evaluation_steps} steps (orange)"
+        )
+        return {caption: np.concatenate(panels, 1)}
 
     def scored(self, shard: Examples) -> int:
         """Return what one candidate's fitness costs, in forwards of an episode."""

@@ -62,9 +62,11 @@ class _Classification(CrossEntropy):
         row = np.concatenate([np.pad(one, ((1, 1), (1, 1), (0, 0)), constant_values=0.5) for one in shown], 1)
         target, said = next(iter(part.y.values()))[worst].tolist(), outputs[worst].argmax(-1).tolist()
         words = ", ".join(f"{one} as {other}" for one, other in zip(target, said, strict=True))
+        kind = next(iter(part.x))
+        what = "images" if kind in ("image", "img") else f'inputs "{kind}", drawn as images,'
         first = f"of the first {len(part)}" if len(examples) > len(part) else "of all"
         return {
-            f"The test images with the highest loss, {first}": row[..., 0] if row.shape[2] == 1 else row,
+            f"The test {what} with the highest loss, {first}": row[..., 0] if row.shape[2] == 1 else row,
             "What they are, and what they were taken for": words,
         }
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from math import sqrt
 from typing import Annotated
 
+import numpy as np
 import torch
 from annotated_types import Ge, Le
 from torch.func import vmap
@@ -13,9 +14,11 @@ from fedjourney.data import Examples
 from fedjourney.errors import ConfigError
 from fedjourney.stateless import Stateless
 from fedjourney.tasks import MakeModel, Signature, Task, initial_parameters, refuse_buffers
+from fedjourney.tasks._scatter import scattered
 from fedjourney.tensors import Tensors
 
 EVALUATION_BLOCK = 512
+SHOWN = 2000  # examples of the exhibit
 POPULATION_CHUNK = 16
 
 
@@ -113,3 +116,12 @@ class _Correlations:
         mean = error / (count * self.signature.classes)
         found = {"r2": 1 - error / spread} if spread > 1e-12 * count else {}
         return {**found, "rmse": sqrt(mean), "loss": mean}
+
+    def exhibit(self, params: Tensors, examples: Examples) -> dict[str, str | np.ndarray]:
+        """Return predictions over exact values as a picture."""
+        if not len(examples):
+            return {}
+        part = examples.cut(slice(0, SHOWN))
+        with torch.no_grad():
+            errors, target = self._errors(params, part.x, part.y)
+        return scattered(target.flatten().double().numpy(), (target + errors).flatten().double().numpy())

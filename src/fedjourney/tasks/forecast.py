@@ -126,9 +126,8 @@ def forecast(
         period: values after which a series repeats itself (12 for months in a year), for the seasonal naive forecast;
             0 = there is none.
     """
-    (window,), (ahead,) = (
-        shape if len(shape) == 1 else (0,) for shape in (*signature.inputs.values(), *signature.outputs.values())
-    )
+    shapes = [*signature.inputs.values(), *signature.outputs.values()]
+    window, ahead = (shape[0] for shape in shapes) if [len(shape) for shape in shapes] == [1, 1] else (0, 0)
     if not window or not ahead or signature.classes != ahead:
         raise ConfigError(
             "[task] forecast expects windows [steps] and what follows them [steps], got examples of shape "

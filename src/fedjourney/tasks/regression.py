@@ -13,9 +13,10 @@ from fedjourney.data import Examples
 from fedjourney.errors import ConfigError
 from fedjourney.tasks import MakeModel, Signature, Task
 from fedjourney.tasks._prediction import Prediction
+from fedjourney.tasks._scatter import scattered
 from fedjourney.tensors import Tensors
 
-SHOWN, SIDE = 2000, 161  # examples and pixels of the exhibit
+SHOWN = 2000  # examples of the exhibit
 
 
 class _Regression(Prediction):
@@ -61,16 +62,7 @@ class _Regression(Prediction):
             return {}
         with torch.no_grad():
             predicted, target = self._predicted(self.outputs(params, part.x), part.y)
-        points = torch.stack([target.flatten(), predicted.flatten()]).numpy() * self.scale
-        low, high = float(points[0].min()), float(points[0].max())
-        reach = (high - low) * 1.1 or 1.0
-        places = np.rint((points - (low + high) / 2) / reach * (SIDE - 1) + (SIDE - 1) / 2).astype(int)
-        picture = np.ones((SIDE, SIDE, 3))
-        np.fill_diagonal(picture[::-1, :, 0], 0.75)
-        np.fill_diagonal(picture[::-1, :, 1], 0.75)
-        across, up = np.clip(places, 0, SIDE - 1)
-        picture[SIDE - 1 - up, across] = (0.16, 0.47, 0.84)
-        return {f"Predicted (up) over true (across), {low:.4g} to {high:.4g}; the line is where they agree": picture}
+        return scattered(self.scale * target.flatten().numpy(), self.scale * predicted.flatten().numpy())
 
 
 def regression(

@@ -1,0 +1,19 @@
+"""Predictions over targets, as a picture."""
+
+import numpy as np
+
+SIDE = 161  # pixels
+
+
+def scattered(target: np.ndarray, predicted: np.ndarray) -> dict[str, str | np.ndarray]:
+    """Return a picture [SIDE, SIDE, 3] of predictions [n] over targets [n], under a caption that tells their range."""
+    points = np.stack([target, predicted])
+    low, high = float(points[0].min()), float(points[0].max())
+    reach = (high - low) * 1.1 or 1.0
+    places = np.rint((points - (low + high) / 2) / reach * (SIDE - 1) + (SIDE - 1) / 2).astype(int)
+    picture = np.ones((SIDE, SIDE, 3))
+    np.fill_diagonal(picture[::-1, :, 0], 0.75)
+    np.fill_diagonal(picture[::-1, :, 1], 0.75)
+    across, up = np.clip(places, 0, SIDE - 1)
+    picture[SIDE - 1 - up, across] = (0.16, 0.47, 0.84)
+    return {f"Predicted (up) over true (across), {low:.4g} to {high:.4g}; the line is where they agree": picture}
