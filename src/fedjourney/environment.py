@@ -8,6 +8,7 @@ _KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),  # bytes; the most that glibc takes
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "MALLOC_TOP_PAD_": str(16 << 20),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # large pages where the kernel leaves them to who asks
 }
 """Without these glibc may give a step's memory back after each step and fault it in again at the next, by chance:
 up to 100,000 page faults a round, which can double its time. What the user has set wins."""
