@@ -183,3 +183,10 @@ def test_a_server_that_exits_has_its_last_line_too(
     config = f'do="leave" folder="{code}"'
     assert cli.main(["simulate", str(apps / "probe"), "--workers", "0", "--json", "-c", config]) == status
     assert code in json.loads(capsys.readouterr().out.splitlines()[-1]).get("error", "")
+
+
+def test_texts_that_name_one_table_all_count(apps: Path) -> None:
+    from fedjourney.simulation import app
+
+    nested = app.App(apps, "a", "1", "", "", "", {"a.b": 1, "a.c": 1, "d": 1})
+    assert app.run_config(nested, ["a.b=2 d=2", "a.c=3", "d=4"]) == {"a.b": 2, "a.c": 3, "d": 4}
