@@ -110,6 +110,27 @@ def test_a_killed_worker_is_replaced_and_its_client_asked_again(
 
 
 @pytest.mark.kill
+def test_a_worker_killed_while_it_starts_is_replaced(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fatal.py").write_text(f"""
+import os, pathlib, signal, sys
+from faulty import counting
+marker = pathlib.Path({str(tmp_path / "killed")!r})
+if sys.modules["__main__"].__spec__.name == "fedjourney.engines._worker" and not marker.exists():
+    marker.touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+""")
+    monkeypatch.syspath_prepend(HERE)
+    monkeypatch.syspath_prepend(tmp_path)
+    text = small + '[update]\nname = "fatal:counting"\n'
+    serial = run(text, tmp_path / "a", "experiment.rounds=1")
+    local = run(text, tmp_path / "b", "engine.name=local", "engine.workers=1", "experiment.rounds=1")
+    assert (tmp_path / "killed").exists()
+    assert local.digest == serial.digest
+
+
+@pytest.mark.kill
 def test_a_client_that_never_returns_is_cut_off_at_the_deadline(
     small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

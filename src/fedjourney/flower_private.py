@@ -117,7 +117,11 @@ def client_app_error(error: BaseException) -> Error:
     """Return the error that Flower's simulation sends where a ClientApp raised."""
     from flwr.clientapp.client_app import ClientAppException
 
-    wrapped = ClientAppException(str(error))
+    try:
+        said = str(error)
+    except Exception as worse:  # an exception that cannot be printed
+        said = f"{type(error).__name__}, whose text raises {type(worse).__name__}"
+    wrapped = ClientAppException(said)
     return Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, f"{type(wrapped)}:<'{wrapped}'>")
 
 

@@ -1,6 +1,7 @@
 """Killed workers, a killed parent, Ctrl-C: nothing is lost that need not be, and no process stays behind."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import fedjourney
+from fedjourney.simulation.pool import AppError
 
 pytestmark = pytest.mark.kill
 SECONDS = 20.0
@@ -29,6 +31,30 @@ def test_a_killed_worker_is_replaced_and_its_message_run_once_more(
     assert result.failed == 1
     assert err.count("a worker was ended by SIGKILL") == 3
     assert err.count("it is run once more") == 2
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_worker_killed_while_it_starts_is_started_once_more(
+    apps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], times: int
+) -> None:
+    copy = tmp_path / "app"
+    shutil.copytree(apps / "numpy_fedavg", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    client = copy / "linear" / "client_app.py"
+    killing = f"""
+import os, pathlib, signal
+deaths = pathlib.Path({str(tmp_path / "deaths")!r})
+died = len(deaths.read_text()) if deaths.exists() else 0
+if died < {times}:
+    deaths.write_text("x" * (died + 1))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    client.write_text(killing + client.read_text())
+    if times == 1:
+        assert fedjourney.simulate(copy, nodes=2, workers=1).failed == 0
+        assert "was ended by SIGKILL before it could work; it is started once more" in capsys.readouterr().err
+    else:
+        with pytest.raises(AppError, match="ended by SIGKILL before it could work"):
+            fedjourney.simulate(copy, nodes=2, workers=1)
 
 
 def living(folder: Path) -> list[int]:

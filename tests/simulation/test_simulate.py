@@ -159,3 +159,34 @@ def test_a_failed_app_ends_with_status_1(apps: Path, capsys: pytest.CaptureFixtu
     out, err = capsys.readouterr()
     assert said in err
     assert ("error" in json.loads(out.splitlines()[-1])) == (do == "fail")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_streams_are_whole_and_whatever_a_client_raises_costs_its_reply_alone(
+    apps: Path, capfdbinary: pytest.CaptureFixture[bytes], workers: int
+) -> None:
+    result = fedjourney.simulate(apps / "probe", nodes=2, workers=workers, run_config={"do": "streams"})
+    out, err = (text.decode() for text in capfdbinary.readouterr())
+    assert "bytes of 0\n" in out
+    assert out.count("reply query.streams  {'done': 1}") == 2
+    assert out.count("Unprintable, whose text raises RuntimeError") == 2
+    assert "raise Unprintable" in err
+    assert (result.messages, result.failed) == (4, 2)
+
+
+@pytest.mark.parametrize(("code", "status"), [("", 0), ("the disk is full", 1)])
+def test_a_server_that_exits_has_its_last_line_too(
+    apps: Path, capsys: pytest.CaptureFixture[str], code: str, status: int
+) -> None:
+    from fedjourney import cli
+
+    config = f'do="leave" folder="{code}"'
+    assert cli.main(["simulate", str(apps / "probe"), "--workers", "0", "--json", "-c", config]) == status
+    assert code in json.loads(capsys.readouterr().out.splitlines()[-1]).get("error", "")
+
+
+def test_texts_that_name_one_table_all_count(apps: Path) -> None:
+    from fedjourney.simulation import app
+
+    nested = app.App(apps, "a", "1", "", "", "", {"a.b": 1, "a.c": 1, "d": 1})
+    assert app.run_config(nested, ["a.b=2 d=2", "a.c=3", "d=4"]) == {"a.b": 2, "a.c": 3, "d": 4}

@@ -22,9 +22,14 @@ from fedjourney.environment import worker_environment
 from fedjourney.errors import RunError
 
 START_SECONDS = 120.0
+STARTS = 2  # workers in a row that end before they could work: then something is wrong with starting
 SLOTS = 2  # jobs a worker has at most: one under way, one waiting, each with memory of its own for its result
 LONGEST_WAIT = 86400.0  # seconds; the system counts milliseconds in 32 bits
 AHEAD = 4  # jobs per worker that may be done before their turn
+
+
+class StillbornError(RunError):
+    """A worker ended before it could work."""
 
 
 class Job(ABC):
@@ -112,10 +117,10 @@ class _Worker:
             raise self._stillborn()
         return found[0]
 
-    def _stillborn(self) -> RunError:
+    def _stillborn(self) -> StillbornError:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(1.0)
-        return RunError(
+        return StillbornError(
             f"a worker process ended before it could work (exit status {self.process.poll()}). Does [engine] memory "
             "leave enough? Try --engine serial."
         )
@@ -195,6 +200,7 @@ class Pool:
         """Start so many workers; where there are `gpus` to share, each sees one of them."""
         self._common, self._first = common, first
         self._workers: list[_Worker] = []
+        self._stillborn = 0
         try:
             for place in range(number):
                 self._workers.append(_Worker(common, first, place % gpus if gpus else None))
@@ -240,6 +246,13 @@ class Pool:
             number = todo.popleft()
             try:
                 worker.give(number, jobs[number], context)
+                self._stillborn = 0
+            except StillbornError:  # killed while it started, or it cannot start
+                todo.appendleft(number)
+                self._stillborn += 1
+                if self._stillborn == STARTS:
+                    raise
+                self._replace(worker)
             except (OSError, EOFError):
                 todo.appendleft(number)
                 self._buried(worker, jobs, todo)

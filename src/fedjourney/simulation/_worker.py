@@ -15,34 +15,43 @@ import threading
 from typing import IO, Any, NoReturn
 
 
-class _Caught(io.TextIOBase):
-    """A standard stream whose text is kept until it is asked for."""
+class _Sink(io.BufferedIOBase):
+    """The bytes below a standard stream, kept as text until it is asked for."""
 
     def __init__(self, number: int, kept: list[tuple[int, str]], real: Any) -> None:
         self._number, self._kept, self._real = number, kept, real
-
-    encoding = "utf-8"
-    errors = "replace"
+        self.name = real.name
 
     def writable(self) -> bool:
         return True
 
-    def write(self, text: str) -> int:
+    def write(self, data: Any) -> int:
+        text = bytes(data).decode("utf-8", "replace")
         if self._kept and self._kept[-1][0] == self._number:
             self._kept[-1] = (self._number, self._kept[-1][1] + text)
         else:
             self._kept.append((self._number, text))
-        return len(text)
+        return len(data)
 
     def fileno(self) -> int:
         return int(self._real.fileno())
+
+    def isatty(self) -> bool:
+        return False
+
+
+def _caught(number: int, kept: list[tuple[int, str]], real: Any) -> io.TextIOWrapper:
+    """Return a standard stream as apps know it, `buffer` and `reconfigure` included, whose text is kept."""
+    stream = io.TextIOWrapper(_Sink(number, kept, real), "utf-8", "replace", newline="\n", write_through=True)
+    stream.mode = "w"  # type: ignore[misc]  # as Python sets it itself
+    return stream
 
 
 def main() -> None:
     """Serve until the other end closes."""
     received, replies = _take_over_streams()
     output: list[tuple[int, str]] = []
-    sys.stdout, sys.stderr = _Caught(1, output, sys.stdout), _Caught(2, output, sys.stderr)
+    sys.stdout, sys.stderr = _caught(1, output, sys.stdout), _caught(2, output, sys.stderr)
     sys.breakpointhook = _no_breakpoint
 
     from fedjourney import flower_private

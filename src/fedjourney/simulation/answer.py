@@ -58,6 +58,7 @@ def answer(
     count: int,
     context: bytes | None,
     read: Callable[[], Message],
+    interruptible: bool = False,
 ) -> Answer:
     """Run the ClientApp on one message.
 
@@ -68,6 +69,7 @@ def answer(
         count: messages that the node had before; with seed and partition it seeds the global generators.
         context: the node's pickled context, None before its first message.
         read: builds the message.
+        interruptible: whether a KeyboardInterrupt is the user's, not the app's own.
     """
     try:
         message = read()
@@ -79,9 +81,11 @@ def answer(
             return failed(flower_private.client_app_error(TypeError(said)), Failure(said))
         pickled, blobs = codec.dumps_apart(reply)
         after = codec.dumps(held)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # whatever a client raises costs its reply, not its worker
         if isinstance(error, bdb.BdbQuit):  # `q` in a debugger
             raise KeyboardInterrupt from error
+        if isinstance(error, KeyboardInterrupt) and interruptible:
+            raise
         return failed(flower_private.client_app_error(error), described(error))
     return Answer(pickled, blobs, None if after == context else after)
 

@@ -85,7 +85,11 @@ def run_config(app: App, overrides: Sequence[str] | Mapping[str, Any] | None) ->
         else:
             for line in overrides or []:
                 _check_pairs(line)
-            given = flower_private.parse_overrides(list(overrides or []))
+            lines = list(overrides or [])
+            given = flower_private.parse_overrides(lines)
+            if len(lines) > 1:  # Flower drops what one text says of a table that a later one names too
+                for line in lines:
+                    given |= flower_private.parse_overrides([line])
     except ConfigError:
         raise
     except Exception as error:  # click's, tomli's, OSError, ValueError: Flower raises them as they come

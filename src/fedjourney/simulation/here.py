@@ -38,6 +38,7 @@ class Here:
                 job.count,
                 context,
                 lambda: codec.loads(job.pickled, found.__getitem__),
+                interruptible=True,
             )
         self._desk.finish(job, got)
         return True

@@ -183,7 +183,7 @@ class _Hand(threading.Thread):
             codec.write_frames(_input(process), [self._pool.first])
         return process
 
-    def _greet(self) -> None:
+    def _greet(self, tried: int = 1) -> None:
         try:
             head, *_ = codec.read_frames(_output(self._process))
         except (EOFError, OSError):
@@ -191,6 +191,12 @@ class _Hand(threading.Thread):
                 raise
             self.end()
             how = _ending(self._process.returncode)
+            if tried < TRIES:
+                self._pool.terminal.say(f"fedjourney: a worker {how} before it could work; it is started once more")
+                self.close()
+                self._process = self._spawn()
+                self._greet(tried + 1)
+                return
             raise AppError(f"a worker {how} before it could work. Try --workers 0, which shows why.") from None
         failure, output = pickle.loads(head)
         if failure is not None:

@@ -98,7 +98,9 @@ def _serve(server: ServerApp, grid: SimulatedGrid, context: Context, desk: Desk)
         raise
     except StoppedError:
         raise KeyboardInterrupt from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and not error.code:
+            return  # an app's way to end well
         failure = described(error)
         raise AppError(f"the ServerApp failed: {failure.line}", failure.trace) from error
     finally:
@@ -134,7 +136,7 @@ def _in_memory(
 def _loaded(found: apps.App, side: str) -> Any:
     try:
         return apps.load(found, side)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         failure, kind = described(error), "ServerApp" if side == "server" else "ClientApp"
         raise AppError(f"the {kind} cannot be loaded: {failure.line}", failure.trace) from error
 

@@ -105,3 +105,21 @@ def hang(message: Message, context: Context) -> Message:
 def stop(message: Message, context: Context) -> Message:
     breakpoint()
     return says(message)
+
+
+class Unprintable(BaseException):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+@app.query("streams")
+def streams(message: Message, context: Context) -> Message:
+    sys.stdout.reconfigure(line_buffering=True)
+    sys.stdout.buffer.write(f"bytes of {context.node_config['partition-id']}\n".encode())
+    sys.stdout.flush()
+    return says(message, done=1)
+
+
+@app.query("base")
+def base(message: Message, context: Context) -> Message:
+    raise Unprintable

@@ -87,3 +87,12 @@ def stop(grid, context):
 def fail(grid, context):
     list(grid.send_and_receive(messages(grid, "query")))
     raise OSError("the server's disk is full")
+
+
+def streams(grid, context):
+    show(grid.send_and_receive(messages(grid, "query.streams")))
+    show(grid.send_and_receive(messages(grid, "query.base")))
+
+
+def leave(grid, context):
+    raise SystemExit(context.run_config["folder"] or 0)
