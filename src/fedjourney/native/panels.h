@@ -9,6 +9,25 @@ constexpr int64_t PANEL = 2 * WIDTH;        // columns
 
 int64_t packed_size(int64_t depth, int64_t columns) { return (columns + PANEL - 1) / PANEL * PANEL * depth; }
 
+// Write WIDTH rows of WIDTH numbers as columns: riffled log2(WIDTH) times, halves of rows stand in the other order.
+inline void turn(const float* from, int64_t row, float* to, int64_t to_row) {
+  Vector held[WIDTH], next[WIDTH];
+#pragma GCC unroll 16
+  for (int i = 0; i < WIDTH; ++i) held[i] = Vector::loadu(from + i * row);
+#pragma GCC unroll 4
+  for (int done = 1; done < WIDTH; done *= 2) {
+#pragma GCC unroll 16
+    for (int i = 0; i < WIDTH / 2; ++i) {
+      auto pair = at::vec::interleave2(held[i], held[i + WIDTH / 2]);
+      next[2 * i] = pair.first, next[2 * i + 1] = pair.second;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < WIDTH; ++i) held[i] = next[i];
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < WIDTH; ++i) held[i].store(to + i * to_row);
+}
+
 // Write b [depth, columns] as panels [ceil(columns / PANEL), depth, PANEL], the last one filled up with zeros.
 const float* pack(Matrix b, float* panels, int64_t depth, int64_t columns) {
   float* to = panels;
@@ -22,7 +41,7 @@ const float* pack(Matrix b, float* panels, int64_t depth, int64_t columns) {
     } else if (count == PANEL && b.row == 1) {
       for (; k + WIDTH <= depth; k += WIDTH)
         for (int64_t i = 0; i < PANEL; i += WIDTH)
-          at::vec::transpose_mxn<float, WIDTH, WIDTH>(from + k + i * b.column, b.column, to + k * PANEL + i, PANEL);
+          turn(from + k + i * b.column, b.column, to + k * PANEL + i, PANEL);
     }
     for (; k < depth; ++k)
       for (int64_t i = 0; i < PANEL; ++i) to[k * PANEL + i] = i < count ? from[k * b.row + i * b.column] : 0.0f;
