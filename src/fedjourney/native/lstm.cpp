@@ -10,7 +10,6 @@ Vector hyperbolic(Vector x) { return Vector(1.0f) - Vector(2.0f) / (Vector(1.0f)
 
 void add(Vector x, float* to, int64_t count) { put(get(to, count) + x, to, count); }
 
-
 }  // namespace
 
 extern "C" {
