@@ -96,6 +96,7 @@ def test_help_and_list_import_neither_torch_nor_flwr() -> None:
         ("mnist-rows-gru", 0.93, 20, 0),
         ("shakespeare-lstm-mcmahan", 0.30, 60, 0),
         ("shakespeare-lstm-mcmahan", 0.27, 60, 1),
+        ("shakespeare-lstm-mcmahan", 0.27, 60, 2),
         ("digits-open-es", 0.92, 100, 0),
         ("shakespeare-lstm", 0.3, 30, 0),
         ("digits-resnet8", 0.95, 20, 0),
