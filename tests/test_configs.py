@@ -119,6 +119,8 @@ def test_help_and_list_import_neither_torch_nor_flwr() -> None:
         ("lunarlander-ppo", 200.0, 60, 1),
         ("lunarlander-ppo", 200.0, 60, 2),
         ("lunarlander-random-search", -45.0, 80, 0),
+        ("lunarlander-random-search", -95.0, 80, 1),
+        ("lunarlander-random-search", -102.0, 80, 2),
         ("cartpole-ppo", 490.0, 25, 0),
         ("cartpole-ppo", 490.0, 25, 1),
         ("cartpole-ppo", 490.0, 25, 2),
