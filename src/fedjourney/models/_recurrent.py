@@ -17,7 +17,8 @@ class Recurrent(nn.Module):
 
     Tensors, their names and how they are drawn are those of `nn.GRU`, `nn.LSTM` and `nn.RNN`, and so are the kernels.
     PyTorch knows no rule for them under `vmap`, and the recurrence written out in their place is five to ten times
-    slower than a kernel call for each lane. So lanes are computed one after the other, by the kernel.
+    slower than a kernel call for each lane. So lanes are computed one after the other, by the kernel; LSTM layers of a
+    compiled step by our own (`fedjourney.recurrent`).
     """
 
     def __init__(self, cell: Cell, inputs: int, width: int, layers: int) -> None:

@@ -44,7 +44,8 @@ def lstm(
         embedding: numbers per character.
         width: units of each layer.
         layers: stacked layers.
-        peepholes: gates see the cell too, and have one bias where PyTorch's own have two; several times slower.
+        peepholes: gates see the cell too, and have one bias where PyTorch's own have two; several times slower, but in
+            compiled steps.
 
     Reference: McMahan et al. 2017, https://arxiv.org/abs/1602.05629, section 3 (8-dimensional embedding, 2 x 256).
     """
