@@ -1,5 +1,6 @@
 """Randomness without global state: every draw is named by (seed, purpose, …)."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import torch
 _text = json.JSONEncoder(separators=(",", ":")).encode
 
 
+@functools.lru_cache(4096, typed=True)  # clients of a round ask for the seeds of the same directions
 def seed_for(seed: int, *parts: str | int) -> int:
     """Return a 63-bit seed for one purpose, the same on every machine.
 

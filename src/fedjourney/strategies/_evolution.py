@@ -11,6 +11,7 @@ import torch
 from annotated_types import Ge, Le, MultipleOf
 
 from fedjourney import noise
+from fedjourney.memo import Memo
 from fedjourney.seeds import seed_for
 from fedjourney.tensors import Tensors
 from fedjourney.updates import Client
@@ -21,7 +22,8 @@ Distribution: TypeAlias = Literal["rademacher", "gaussian"]
 Optimizer: TypeAlias = Literal["sgd", "adam"]
 Utility: TypeAlias = Literal["ranks", "z_scores", "raw"]
 
-CHUNK = 16  # directions held at once
+CHUNK = 16  # candidates held at once
+_drawn: Memo[torch.Tensor] = Memo(32 * 2**20, lambda drawn: drawn.nbytes)  # clients of a round share its directions
 
 
 def flatten(tensors: Tensors) -> torch.Tensor:
@@ -45,9 +47,10 @@ def per_parameter(levels: torch.Tensor, like: Tensors) -> torch.Tensor:
 
 
 def direction(kind: Distribution, seed: int, flat: torch.Tensor) -> torch.Tensor:
-    """Return shared noise [P]: ±1, or N(0, 1)."""
+    """Return shared noise [P]: ±1, or N(0, 1). Many ask for the same: it must not be changed in place."""
     draw = noise.rademacher if kind == "rademacher" else noise.gaussian
-    return draw(seed, {"": flat})[""]
+    key = (kind, seed, len(flat), flat.dtype, flat.device)
+    return _drawn.get(key, lambda: draw(seed, {"": flat})[""])
 
 
 def combine(weights: torch.Tensor, directions: Iterable[torch.Tensor], like: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ With `downlink = "model"` clients get the parameters each round. With `downlink 
 client's first round: it keeps the model as its state, and its row brings it, round by round, what it missed.
 """
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,9 +12,10 @@ from typing import Literal, TypeAlias
 
 import torch
 
+from fedjourney.memo import Memo
 from fedjourney.strategies import Ask, Cohort, Rounds, Setting
 from fedjourney.tasks import Task
-from fedjourney.tensors import Tensors
+from fedjourney.tensors import Tensors, digest_update
 from fedjourney.updates import Client, LocalUpdate, Reply, Work
 from fedjourney.wire import encoded_size
 
@@ -66,6 +68,7 @@ class Replayed(Rounds):
     def __init__(self, setting: Setting, downlink: Downlink) -> None:
         super().__init__()
         self.setting, self.downlink = setting, downlink
+        self._steps: Memo[tuple[Tensors, Tensors]] = Memo(64 * 2**20, _weight)
 
     @abstractmethod
     def answer(self, client: Client, extra: Tensors) -> Reply:
@@ -179,8 +182,22 @@ class Replayed(Rounds):
             params, extra = group(base, "params/"), group(base, "extra/")
         for place, round in enumerate(row["rounds"].tolist() if "rounds" in row else ()):
             news = {name: stacked[place] for name, stacked in group(row, "news/").items()}
-            params, extra = self.step(round, params, extra, news)
+            params, extra = self._stepped(round, params, extra, news)
         return params, extra
+
+    def _stepped(self, round: int, params: Tensors, extra: Tensors, news: Tensors) -> tuple[Tensors, Tensors]:
+        """Return the step, made once for all the clients of this process that replay it."""
+        key = hashlib.sha256(str(round).encode())
+        for tensors in (params, extra, news):
+            key.update(str([(name, str(tensor.device)) for name, tensor in tensors.items()]).encode())
+            digest_update(key, tensors)
+        made = self._steps.get(key.digest(), lambda: self.step(round, params, extra, news))
+        stepped, after = ({name: tensor.clone() for name, tensor in one.items()} for one in made)
+        return stepped, after
+
+
+def _weight(made: tuple[Tensors, Tensors]) -> int:
+    return sum(tensor.nbytes for one in made for tensor in one.values())
 
 
 def _snapshot(params: Tensors, extra: Tensors) -> Tensors:
