@@ -181,8 +181,9 @@ def finite(tensors: Tensors, metrics: dict[str, float]) -> bool:
         return False
     floats = [tensor for tensor in tensors.values() if tensor.is_floating_point() and tensor.numel()]
     # a finite sum has finite terms, and costs a fraction of looking at each; an infinite one may have overflowed
-    sums = torch.stack([torch.isfinite(tensor.sum()) for tensor in floats]) if floats else torch.ones(1)
-    return bool(sums.all()) or all(bool(torch.isfinite(tensor).all()) for tensor in floats)
+    if all(math.isfinite(tensor.sum().item()) for tensor in floats):
+        return True
+    return all(bool(torch.isfinite(tensor).all()) for tensor in floats)
 
 
 def forms(like: Tensors) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:

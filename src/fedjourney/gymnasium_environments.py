@@ -15,6 +15,7 @@ import numpy as np
 
 from fedjourney.environments import Environment, Stepped
 from fedjourney.errors import ConfigError
+from fedjourney.seeds import words
 
 EXTRA = 'Install the extra: pip install "fedjourney[rl]".'
 VARIED: dict[str, tuple[dict[str, float], dict[str, float]]] = {
@@ -86,8 +87,7 @@ class Gymnasium(Environment):
 
     def draw(self, wide: np.ndarray, seed: int) -> np.ndarray:
         """Return seeds of episodes [n, 1], whole numbers below 2^31; how wide starts lie is the environment's own."""
-        words = np.random.Philox(key=seed).random_raw(len(wide))
-        return (words >> np.uint64(33)).astype(np.float64)[:, None]
+        return (words(seed, len(wide)) >> np.uint64(33)).astype(np.float64)[:, None]
 
     def begin(self, starts: np.ndarray, worlds: np.ndarray) -> np.ndarray:
         """Return an object for each episode [n, 1]."""

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import torch
 
+from fedjourney.seeds import words
 from fedjourney.tensors import Tensors
 
 
@@ -16,8 +17,7 @@ def rademacher(seed: int, like: Tensors) -> Tensors:
     [1.0, 1.0, 1.0, -1.0]
     """
     count = sum(tensor.numel() for tensor in like.values())
-    words = np.random.Philox(key=seed).random_raw(-(-count // 64))
-    bits = np.unpackbits(words.astype("<u8").view(np.uint8), count=count, bitorder="little")
+    bits = np.unpackbits(words(seed, -(-count // 64)).astype("<u8").view(np.uint8), count=count, bitorder="little")
     return _split(torch.from_numpy(bits).to(torch.int8) * 2 - 1, like)
 
 
@@ -31,8 +31,7 @@ def gaussian(seed: int, like: Tensors) -> Tensors:
     [2.1195695400238037, -0.9792866706848145]
     """
     count = sum(tensor.numel() for tensor in like.values())
-    words = np.random.Philox(key=seed).random_raw(-(-count // 4))
-    pieces = words.astype("<u8").view("<u2")[:count]
+    pieces = words(seed, -(-count // 4)).astype("<u8").view("<u2")[:count]
     return _split(torch.from_numpy(normal_table()[pieces]), like)
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from fedjourney.data import Source
-from fedjourney.data._affine import inscribed, rotation, uniform, warped
+from fedjourney.data._affine import inscribed, rotation, warped
 from fedjourney.data.rotated_digits import rotated_digits
 from fedjourney.data.unseen_classes import unseen_classes
 from fedjourney.errors import DataError
+from fedjourney.seeds import uniforms
 
 
 def source(folder: Path, seed: int = 3) -> Source:
@@ -59,7 +60,7 @@ def test_the_target_is_the_angle_that_the_image_was_turned_by(tmp_path: Path) ->
 
 
 def test_uniform_is_uniform() -> None:
-    drawn = uniform(5, 100_000)
+    drawn = uniforms(5, 100_000)
     assert 0 <= drawn.min() <= drawn.max() < 1
     assert abs(drawn.mean() - 0.5) < 5 * np.sqrt(1 / 12 / 100_000)
 

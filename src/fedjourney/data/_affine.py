@@ -61,8 +61,3 @@ def inscribed(images: np.ndarray) -> np.ndarray:
     height, width = images.shape[2:]
     y, x = np.meshgrid(np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2, indexing="ij")
     return images * (np.hypot(x, y) <= (min(height, width) - 1) / 2).astype(images.dtype)
-
-
-def uniform(seed: int, count: int) -> np.ndarray:
-    """Return numbers in [0, 1), [count] float64, from raw Philox words."""
-    return (np.random.Philox(key=seed).random_raw(count) >> np.uint64(11)) * 2.0**-53

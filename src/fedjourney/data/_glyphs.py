@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from fedjourney.data._affine import uniform
-from fedjourney.seeds import seed_for
+from fedjourney.seeds import seed_for, uniforms
 
 CLASSES, DRAWERS, SIDE = 200, 12, 14
 STROKES, ALONG = 3, 12  # of a letter, places along a stroke
@@ -21,17 +20,17 @@ def glyphs(seed: int, drawings: int = 6) -> tuple[np.ndarray, np.ndarray, np.nda
         seed: of classes, drawers and wobbles.
         drawings: of each class by each drawer.
     """
-    letters = uniform(seed_for(seed, "letters"), CLASSES * STROKES * 6).reshape(CLASSES, 1, 1, STROKES, 3, 2)
-    hands = uniform(seed_for(seed, "drawers"), DRAWERS * 3).reshape(3, 1, DRAWERS, 1, 1, 1)
+    letters = uniforms(seed_for(seed, "letters"), CLASSES * STROKES * 6).reshape(CLASSES, 1, 1, STROKES, 3, 2)
+    hands = uniforms(seed_for(seed, "drawers"), DRAWERS * 3).reshape(3, 1, DRAWERS, 1, 1, 1)
     shape = (CLASSES, DRAWERS, drawings, STROKES, 3, 2)
-    wobble = uniform(seed_for(seed, "wobble"), int(np.prod(shape))).reshape(shape)
+    wobble = uniforms(seed_for(seed, "wobble"), int(np.prod(shape))).reshape(shape)
     points = letters - 0.5 + WOBBLE * 2 * (wobble - 0.5)
     across = points[..., 0] * (0.8 + 0.4 * hands[1]) + SLANT * 2 * (hands[0] - 0.5) * points[..., 1]
     points = np.stack([across, points[..., 1]], -1)
     t = np.linspace(0, 1, ALONG)
     curve = np.stack([(1 - t) ** 2, 2 * t * (1 - t), t**2], -1) @ points  # [classes, drawers, drawings, strokes, t, 2]
     places = (curve.reshape(CLASSES * DRAWERS * drawings, -1, 2) * 0.7 + 0.5) * (SIDE - 1)
-    places += SHIFT * (2 * uniform(seed_for(seed, "shifts"), 2 * len(places)).reshape(-1, 1, 2) - 1)
+    places += SHIFT * (2 * uniforms(seed_for(seed, "shifts"), 2 * len(places)).reshape(-1, 1, 2) - 1)
     pens = np.broadcast_to(WIDTH * (0.8 + 0.5 * hands[2, :, :, :, 0, 0]), (CLASSES, DRAWERS, drawings)).reshape(-1)
     grid = np.arange(SIDE)
     images = np.empty((len(places), 1, SIDE, SIDE), dtype=np.float32)

@@ -10,9 +10,9 @@ from annotated_types import Ge, Le, Lt
 from fedjourney.data import Dataset, Source
 from fedjourney.data._common import labelled
 from fedjourney.quantum.gates import rx
-from fedjourney.quantum.spins import cluster_state, numbers
+from fedjourney.quantum.spins import cluster_state
 from fedjourney.quantum.states import apply
-from fedjourney.seeds import seed_for
+from fedjourney.seeds import seed_for, uniforms
 
 
 def cluster_states(
@@ -38,7 +38,7 @@ def cluster_states(
     Reference: Broughton et al. 2020, TensorFlow Quantum, https://arxiv.org/abs/2003.02989, and its QCNN tutorial.
     """
     count = qubits * states_per_qubit
-    angles = (2 * numbers(seed_for(source.seed, "angles"), count) - 1) * pi
+    angles = (2 * uniforms(seed_for(source.seed, "angles"), count) - 1) * pi
     where = np.repeat(np.arange(qubits), states_per_qubit)
     start = cluster_state(qubits)
     turns = rx(torch.from_numpy(angles))

@@ -10,8 +10,8 @@ from fedjourney.data import Dataset, Source
 from fedjourney.data._cache import cached
 from fedjourney.data._common import labelled
 from fedjourney.quantum.shadows import correlators, randomised
-from fedjourney.quantum.spins import ground_state, ising_chain, numbers
-from fedjourney.seeds import seed_for
+from fedjourney.quantum.spins import ground_state, ising_chain
+from fedjourney.seeds import seed_for, uniforms
 
 LABORATORIES = 10
 
@@ -52,8 +52,8 @@ def ising(
     key = ["ising", qubits, chains, shots, bonds, validation, test, source.seed]
 
     def decode() -> Dataset:
-        fields = 2 * numbers(seed_for(source.seed, "fields"), chains)
-        masks = (numbers(seed_for(source.seed, "bonds"), chains) * 2**qubits).astype(np.int64)
+        fields = 2 * uniforms(seed_for(source.seed, "fields"), chains)
+        masks = (uniforms(seed_for(source.seed, "bonds"), chains) * 2**qubits).astype(np.int64)
         places = np.arange(2**qubits)
         shadows = []
         for chain, field in enumerate(fields):

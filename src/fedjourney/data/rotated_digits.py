@@ -7,12 +7,12 @@ import torch
 from annotated_types import Ge, Gt, Le, Lt
 
 from fedjourney.data import Dataset, Examples, Source
-from fedjourney.data._affine import inscribed, rotation, uniform, warped
+from fedjourney.data._affine import inscribed, rotation, warped
 from fedjourney.data._cache import cached
 from fedjourney.data._common import fingerprint_of, labelled
 from fedjourney.data._hub import column_named, input_column, tables_of, whole_numbers
 from fedjourney.data._images import pixels
-from fedjourney.seeds import seed_for
+from fedjourney.seeds import seed_for, uniforms
 
 
 def rotated_digits(
@@ -79,7 +79,7 @@ def _turned(base: Dataset, seed: int, largest: float, ranges: int, copies: int) 
     parts, angles = [], {}
     for split in ("train", "validation", "test"):
         pixels = np.repeat(getattr(base, split).x["image"].numpy(), copies, axis=0)
-        drawn = (2 * uniform(seed_for(seed, "angles", split), len(pixels)) - 1) * largest
+        drawn = (2 * uniforms(seed_for(seed, "angles", split), len(pixels)) - 1) * largest
         angles[split] = drawn
         image = torch.from_numpy(inscribed(warped(pixels, rotation(drawn))))
         parts.append(Examples({"image": image}, {"angle": torch.from_numpy(drawn.astype(np.float32))}))

@@ -6,9 +6,8 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from fedjourney.data import Dataset, Examples, Source
-from fedjourney.data._affine import uniform
 from fedjourney.data._common import examples_of, fingerprint_of
-from fedjourney.seeds import seed_for
+from fedjourney.seeds import seed_for, uniforms
 
 AMPLITUDES, PHASES, REACH = (0.1, 5.0), (0.0, np.pi), 5.0
 
@@ -52,9 +51,9 @@ def sinusoids(
 def _episodes(count: int, each: int, points: int, seed: int) -> Examples:
     """Return `each` episodes of `count` sinusoids, one sinusoid after the other."""
     amplitude, phase = (
-        low + (high - low) * np.repeat(uniform(seed_for(seed, name), count), each)[:, None]
+        low + (high - low) * np.repeat(uniforms(seed_for(seed, name), count), each)[:, None]
         for name, (low, high) in (("amplitudes", AMPLITUDES), ("phases", PHASES))
     )
-    x = REACH * (2 * uniform(seed_for(seed, "points"), count * each * points).reshape(count * each, points) - 1)
+    x = REACH * (2 * uniforms(seed_for(seed, "points"), count * each * points).reshape(count * each, points) - 1)
     y = np.round(amplitude * np.sin(x - phase), 6)  # so that a sine's last bit changes no fingerprint
     return examples_of({"points": x.astype(np.float32)[..., None]}, {"values": y.astype(np.float32)[..., None]})

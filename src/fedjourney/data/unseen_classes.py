@@ -8,13 +8,13 @@ import torch
 from annotated_types import Ge, Le
 
 from fedjourney.data import Dataset, Examples, Source
-from fedjourney.data._affine import rotation, uniform, warped
+from fedjourney.data._affine import rotation, warped
 from fedjourney.data._cache import cached
 from fedjourney.data._common import fingerprint_of
 from fedjourney.data._glyphs import glyphs
 from fedjourney.data._hub import column_named, input_column, tables_of
 from fedjourney.errors import DataError
-from fedjourney.seeds import permutation, seed_for
+from fedjourney.seeds import permutation, seed_for, uniforms
 
 
 def unseen_classes(
@@ -212,7 +212,7 @@ def _dealt(stacks: dict[int, list[np.ndarray]], groups: int, seed: int) -> list[
 
 def _distorted(images: np.ndarray, seed: int) -> np.ndarray:
     """Return copies turned by up to 15 degrees, sheared by 0.2, scaled by 0.8 to 1.2, shifted by 2 of 28 pixels."""
-    drawn = 2 * uniform(seed, 6 * len(images)).reshape(6, -1) - 1
+    drawn = 2 * uniforms(seed, 6 * len(images)).reshape(6, -1) - 1
     sources = rotation(15 * drawn[0])
     stretched = np.zeros_like(sources)
     stretched[:, 0, 0], stretched[:, 1, 1] = 1 / (1 + 0.2 * drawn[1]), 1 / (1 + 0.2 * drawn[2])

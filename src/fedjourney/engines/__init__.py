@@ -110,9 +110,10 @@ class InProcessGrid(Grid):
         """Yield a reply for each block, lazily."""
         for message in map(self._identify, messages):
             told: ConfigRecord = message.content["exchange"]  # type: ignore[assignment]
+            reply = self._identify(Message(RecordDict(), reply_to=message))  # one for all blocks: it carries nothing
             for block in self.compute(self._exchanges.pop(int(told["number"])), timeout):  # type: ignore[arg-type]
                 self._block = block
-                yield self._identify(Message(RecordDict(), reply_to=message))
+                yield reply
         self._block = None
 
     def _identify(self, message: Message) -> Message:

@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from fedjourney.errors import ConfigError
 from fedjourney.partitions import Columns, Shards
 from fedjourney.partitions._common import column
-from fedjourney.seeds import seed_for
+from fedjourney.seeds import seed_for, words
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ def _distinct(seed: int, count: int, below: int) -> np.ndarray:
     """Return `count` different numbers below a bound, in a seeded order, in time that does not depend on the bound."""
     wanted = 2 * count + 8
     while True:
-        words = (np.random.Philox(key=seed).random_raw(wanted) % np.uint64(below)).astype(np.int64)
-        _, first = np.unique(words, return_index=True)
+        drawn = (words(seed, wanted) % np.uint64(below)).astype(np.int64)
+        _, first = np.unique(drawn, return_index=True)
         if len(first) >= count:
-            return words[np.sort(first)[:count]]
+            return drawn[np.sort(first)[:count]]
         wanted *= 2
 
 

@@ -9,9 +9,8 @@ import torch
 
 from fedjourney.quantum.gates import PAULI, H, as_real
 from fedjourney.quantum.measuring import distribution
-from fedjourney.quantum.spins import numbers
 from fedjourney.quantum.states import apply_each, num_qubits
-from fedjourney.seeds import seed_for
+from fedjourney.seeds import seed_for, uniforms
 
 _INTO_BASIS = torch.stack([H, H @ as_real(np.diag([1, -1j])), PAULI["I"]])
 """What turns the axis X, Y or Z into Z."""
@@ -20,10 +19,10 @@ _INTO_BASIS = torch.stack([H, H @ as_real(np.diag([1, -1j])), PAULI["I"]])
 def randomised(state: torch.Tensor, shots: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (axes [shots, n] of 0, 1, 2 for X, Y, Z; outcomes [shots, n] of ±1) of a state [2^n, 2] (float64)."""
     n = num_qubits(state)
-    axes = (numbers(seed_for(seed, "axes"), shots * n) * 3).astype(np.int64).reshape(shots, n)
+    axes = (uniforms(seed_for(seed, "axes"), shots * n) * 3).astype(np.int64).reshape(shots, n)
     turned = apply_each(state.expand(shots, *state.shape), _INTO_BASIS[torch.from_numpy(axes)])
     ends = distribution(turned).cumsum(-1).numpy()
-    draws = numbers(seed_for(seed, "outcomes"), shots)[:, None] * ends[:, -1:]
+    draws = uniforms(seed_for(seed, "outcomes"), shots)[:, None] * ends[:, -1:]
     places = (ends <= draws).sum(1)
     bits = (places[:, None] >> np.arange(n - 1, -1, -1)) & 1
     return axes, 1 - 2 * bits

@@ -64,8 +64,3 @@ def cluster_state(qubits: int) -> torch.Tensor:
 def as_state(amplitudes: np.ndarray) -> np.ndarray:
     """Return states [..., 2^n, 2] (float32) from real amplitudes [..., 2^n]."""
     return np.stack([amplitudes, np.zeros_like(amplitudes)], -1).astype(np.float32)
-
-
-def numbers(seed: int, count: int) -> np.ndarray:
-    """Return `count` numbers in [0, 1), float64, from raw Philox words."""
-    return (np.random.Philox(key=seed).random_raw(count) >> np.uint64(11)).astype(np.float64) / 2.0**53

@@ -6,7 +6,6 @@ Everything works on flat vectors [P]: the parameters one after the other, in the
 from collections.abc import Callable, Iterable
 from typing import Annotated, Literal, TypeAlias
 
-import numpy as np
 import torch
 from annotated_types import Ge, Le, MultipleOf
 
@@ -113,11 +112,6 @@ def pair_weights(fitness: torch.Tensor, utility: Utility, sigma: float) -> torch
 def along(vector: torch.Tensor, directions: Iterable[torch.Tensor]) -> torch.Tensor:
     """Return ⟨z_j, vector⟩ for each direction [P], summed in float64. [P] -> [n]."""
     return torch.stack([(one.double() * vector.double()).sum() for one in directions]).to(vector.dtype)
-
-
-def uniforms(seed: int, count: int) -> np.ndarray:
-    """Return numbers in [0, 1), [count] float64: the upper 53 bits of Philox's raw words."""
-    return (np.random.Philox(key=seed).random_raw(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def minibatch_seed(client: Client, number: int = 0) -> int:

@@ -17,9 +17,9 @@ import torch
 from annotated_types import Ge, Gt, Le
 
 from fedjourney.errors import ConfigError
-from fedjourney.seeds import permutation, seed_for, shuffled
+from fedjourney.seeds import permutation, seed_for, shuffled, uniforms
 from fedjourney.strategies import Ask, Cohort, Rounds, Setting, update_of
-from fedjourney.strategies._evolution import direction, flatten, no_worse_than_finite, places, unflatten, uniforms
+from fedjourney.strategies._evolution import direction, flatten, no_worse_than_finite, places, unflatten
 from fedjourney.strategies._replay import group, prefixed
 from fedjourney.tasks import Task
 from fedjourney.tensors import Tensors, add_scaled

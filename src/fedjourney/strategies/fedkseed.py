@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from annotated_types import Ge, Gt, Le
 
-from fedjourney.seeds import seed_for
+from fedjourney.seeds import seed_for, uniforms
 from fedjourney.strategies import Ask, Cohort, Rounds, Setting
-from fedjourney.strategies._evolution import Distribution, combine, direction, flatten, score, unflatten, uniforms
+from fedjourney.strategies._evolution import Distribution, combine, direction, flatten, score, unflatten
 from fedjourney.strategies._replay import group, kept, numbered, prefixed
 from fedjourney.tasks import Task
 from fedjourney.tensors import Tensors

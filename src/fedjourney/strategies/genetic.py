@@ -17,7 +17,7 @@ import torch
 from annotated_types import Ge, Gt, Le
 
 from fedjourney.errors import ConfigError
-from fedjourney.seeds import seed_for
+from fedjourney.seeds import seed_for, uniforms
 from fedjourney.strategies import Cohort, Setting
 from fedjourney.strategies._evolution import (
     direction,
@@ -27,7 +27,6 @@ from fedjourney.strategies._evolution import (
     per_parameter,
     places,
     unflatten,
-    uniforms,
 )
 from fedjourney.strategies._replay import Downlink, Replayed, group, prefixed
 from fedjourney.tensors import Tensors

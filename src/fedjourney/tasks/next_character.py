@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le
 
 from fedjourney.data import Examples, written
 from fedjourney.errors import ConfigError
-from fedjourney.seeds import seed_for
+from fedjourney.seeds import seed_for, uniforms
 from fedjourney.tasks import MakeModel, Signature, Task
 from fedjourney.tasks._prediction import CrossEntropy
 from fedjourney.tensors import Tensors
@@ -49,13 +49,12 @@ class _NextCharacter(CrossEntropy):
         """Return how the model goes on after prompts [n, T], codes [n, characters].
 
         Each character is drawn from softmax(logits / temperature), given the T before it, as in training. The draws
-        are the raw words of a Philox generator with a fixed seed, so that the same model writes the same text.
+        are those of a fixed seed, so that the same model writes the same text.
         """
         length, text = prompts.shape[1], prompts
-        words = np.random.Philox(key=seed_for(0, "text")).random_raw(len(prompts) * self.characters)
-        draws = torch.from_numpy((words >> np.uint64(11)).astype(np.float64) * 2.0**-53).view(self.characters, -1, 1)
+        draws = uniforms(seed_for(0, "text"), len(prompts) * self.characters)
         with torch.no_grad():
-            for draw in draws:
+            for draw in torch.from_numpy(draws).view(self.characters, -1, 1):
                 logits = self.outputs(params, {"tokens": text[:, -length:]})[:, -1].double()
                 cumulative = torch.softmax(logits / self.temperature, -1).cumsum(-1)
                 drawn = torch.searchsorted(cumulative, draw, right=True).clamp(max=cumulative.shape[1] - 1)

@@ -31,12 +31,6 @@ def unpack(packed: torch.Tensor, bits: int, count: int) -> torch.Tensor:
     return torch.from_numpy((rows.astype(np.int64) << np.arange(bits, dtype=np.int64)).sum(1))
 
 
-def uniforms(seed: int, count: int) -> torch.Tensor:
-    """Return `count` float64 numbers in [0, 1) from raw Philox words: 53 bits of each."""
-    words = np.random.Philox(key=seed).random_raw(count)
-    return torch.from_numpy((words >> np.uint64(11)).astype(np.float64) * 2.0**-53)
-
-
 def floats(update: Tensors) -> Tensors:
     """Return the arrays of numbers that a transform may change; whole numbers are another transform's codes."""
     return {name: tensor for name, tensor in update.items() if tensor.is_floating_point()}

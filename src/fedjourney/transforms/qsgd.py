@@ -5,9 +5,10 @@ from typing import Annotated
 import torch
 from annotated_types import Ge, Le
 
+from fedjourney.seeds import uniforms
 from fedjourney.tensors import Tensors
 from fedjourney.transforms import Transform
-from fedjourney.transforms._packing import DERIVED, dtype_of, floats, pack, uniforms, unpack
+from fedjourney.transforms._packing import DERIVED, dtype_of, floats, pack, unpack
 
 _NORMS, _COUNT = f"{DERIVED}norms", f"{DERIVED}count"
 
@@ -20,7 +21,7 @@ class _QSGD:
     def encode(self, update: Tensors, state: Tensors, seed: int) -> tuple[Tensors, Tensors]:
         """Round each number up or down to a level of its bucket's norm, at random, unbiased."""
         wire = {name: tensor for name, tensor in update.items() if not tensor.is_floating_point()}
-        chances = uniforms(seed, sum(tensor.numel() for tensor in floats(update).values()))
+        chances = torch.from_numpy(uniforms(seed, sum(tensor.numel() for tensor in floats(update).values())))
         for name, tensor in floats(update).items():
             count = tensor.numel()
             chance, chances = chances[:count], chances[count:]

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from annotated_types import Gt, Le
 
+from fedjourney.seeds import words
 from fedjourney.tensors import Tensors
 from fedjourney.transforms import Transform
 from fedjourney.transforms._packing import dtype_of, shaped, size, vector
@@ -15,8 +16,7 @@ _VALUES, _SEED = "update//values", "update//seed"
 
 def places(seed: int, count: int, k: int) -> torch.Tensor:
     """Return k of 0 … count-1, ascending, int64: where the smallest of `count` raw Philox words stand."""
-    words = np.random.Philox(key=seed).random_raw(count)
-    chosen = np.argpartition(words, k - 1)[:k] if k < count else np.arange(count)
+    chosen = np.argpartition(words(seed, count), k - 1)[:k] if k < count else np.arange(count)
     return torch.from_numpy(np.sort(chosen))
 
 

@@ -2,9 +2,10 @@
 
 import torch
 
+from fedjourney.seeds import uniforms
 from fedjourney.tensors import Tensors
 from fedjourney.transforms import Transform
-from fedjourney.transforms._packing import DERIVED, dtype_of, floats, pack, uniforms, unpack
+from fedjourney.transforms._packing import DERIVED, dtype_of, floats, pack, unpack
 
 _SCALE, _COUNT = f"{DERIVED}scale", f"{DERIVED}count"
 
@@ -16,7 +17,7 @@ class _Sign:
     def encode(self, update: Tensors, state: Tensors, seed: int) -> tuple[Tensors, Tensors]:
         """Send sign(u) and the mean |u| of each tensor, u = Δ + e; keep e ← u - what is sent."""
         wire = {name: tensor for name, tensor in update.items() if not tensor.is_floating_point()}
-        coins = uniforms(seed, sum(tensor.numel() for tensor in floats(update).values())) < 0.5
+        coins = torch.from_numpy(uniforms(seed, sum(tensor.numel() for tensor in floats(update).values())) < 0.5)
         kept = dict(state)
         for name, tensor in floats(update).items():
             u = tensor + state[name] if name in state else tensor
