@@ -9,7 +9,7 @@ keeps for its backward pass. What the rule chose is written into the run's `expe
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,7 +32,7 @@ AGREES_ROUNDED = 3e-2  # the same where products are rounded to bfloat16 or TF32
 _GLOBAL: list[tuple[Callable[[], Any], Callable[[Any], object]]] = [
     (torch.get_num_threads, torch.set_num_threads),
     (torch.get_default_dtype, torch.set_default_dtype),
-    (torch.get_default_device, torch.set_default_device),
+    (lambda: torch.empty(0).device, torch.set_default_device),  # torch.get_default_device takes three times as long
     (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
     (lambda: torch.is_autocast_enabled("cpu"), lambda on: torch.set_autocast_enabled("cpu", on)),
@@ -40,6 +40,7 @@ _GLOBAL: list[tuple[Callable[[], Any], Callable[[Any], object]]] = [
     (lambda: _working_directory(), os.chdir),
 ]
 """What a client's code may change for everybody after it, and how it is put back."""
+_AS_IS = nullcontext()
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,12 @@ class Numerics:
         before = [read() for read, _ in _GLOBAL]
         if self.threads != torch.get_num_threads():
             torch.set_num_threads(self.threads)
+        rounding = (
+            torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False) if self.mixed_precision else _AS_IS
+        )
         try:
-            with ExitStack() as stack:
-                if self.device.type == "cuda":
-                    stack.enter_context(_cuda(self.tf32))
-                if self.mixed_precision:
-                    stack.enter_context(torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False))
-                stack.enter_context(torch.enable_grad())  # restores what was set, whatever is set inside
+            # enable_grad restores what was set, whatever is set inside
+            with _cuda(self.tf32) if self.device.type == "cuda" else _AS_IS, rounding, torch.enable_grad():
                 yield
         finally:
             for (read, write), value in zip(_GLOBAL, before, strict=True):
