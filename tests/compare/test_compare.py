@@ -13,7 +13,7 @@ from process import command, environment
 
 import fedjourney
 from fedjourney.comparison.cells import Cell
-from fedjourney.errors import RunError
+from fedjourney.errors import ConfigError, RunError
 
 SOME = 20  # rounds between two kills
 BESIDE = """
@@ -89,6 +89,42 @@ def test_arms_run_once_are_registered_and_told(tmp_path: Path, file: Path) -> No
         fedjourney.compare(file, out, workers=0)
     with pytest.raises(RunError, match="got another"):
         fedjourney.compare(file, out.parent, workers=0)
+
+
+def test_settings_of_an_earlier_comparison_are_judged_on_other_seeds(tmp_path: Path, file: Path) -> None:
+    text = file.read_text()
+    tuned = '[tuning]\ntrials = 2\nseeds = [100]\n[arms.averaging.tune]\n"update.learning_rate" = [0.01, 2.0]\n'
+    tuned += "[arms.averaging.update]\nlearning_rate = 0.0001\n"  # so that a trial wins
+    text = text[: text.index("[scenarios.skew")] + text[text.index("[arms.averaging]") :] + CLAIM
+    file.write_text(text.replace("[arms.averaging]\n", tuned))
+    first = fedjourney.compare(file, tmp_path / "first", workers=0)
+    overrides = ["comparison.seeds=[5, 6, 7]", 'comparison.only=["averaging"]', 'tuning.from="first/results.json"']
+    seen: list[tuple[str, str, int]] = []
+    again = fedjourney.compare(
+        file, tmp_path / "again", overrides=overrides, workers=0,
+        watch=lambda stage, cell, said, done, count: seen.append((stage, cell.arm, cell.seed)),
+    )  # fmt: skip
+    assert {stage for stage, *_ in seen} == {"evaluation"}
+    assert {(arm, seed) for _, arm, seed in seen} == {("averaging", 5), ("averaging", 6), ("averaging", 7)}
+    assert again.summary["claims"] == []  # the one there is names others
+    for before, after in zip(first.summary["budgets"], again.summary["budgets"], strict=True):
+        assert set(after["arms"]) == {"averaging"}
+        for key in ("setting", "values_set"):
+            assert after["arms"]["averaging"][key] == before["arms"]["averaging"][key]
+    assert any("taken from" in rule for rule in again.summary["rules_not_met"])
+    assert "Nothing was tuned here" in again.page.read_text()
+
+    file.write_text(file.read_text().replace("[0.01, 2.0]", "[0.02, 2.0]"))
+    changed = [*overrides[:2], overrides[2].replace("first", str(tmp_path / "first"))]
+    assert "trial" in first.summary["budgets"][0]["arms"]["averaging"]["setting"]
+    with pytest.raises(ConfigError, match="its ranges are others"):
+        fedjourney.compare(file, tmp_path / "third", overrides=changed, workers=0)
+    for wrong, said in (("little.toml", "got .*little.toml"), ("nowhere.json", "FileNotFoundError")):
+        with pytest.raises(ConfigError, match=said):
+            fedjourney.compare(
+                file, tmp_path / "third", overrides=[*overrides[:2], f'tuning.from="{wrong}"'], workers=0
+            )
+    assert not (tmp_path / "third").exists()
 
 
 @pytest.mark.kill

@@ -59,6 +59,8 @@ def test_trials_are_log_uniform_common_to_arms_and_whole_where_the_ends_are(tabl
         ("comparison.seed", [1], 'unknown option "seed". .* Did you mean "seeds"'),
         ("comparison.seeds", [1, 1], "all different"),
         ("comparison.reference", "averagin", 'no arm "averagin". .* Did you mean "averaging"'),
+        ("comparison.only", ["evolutin"], 'only: no arm "evolutin". .* Did you mean "evolution"'),
+        ("comparison.only", ["evolution"], "expected evolution's twin too, got it without sketched"),
         ("budget", {}, "expected rounds, bytes or evaluations"),
         ("budget.byte", [1], 'unknown option "byte". .* Did you mean "bytes"'),
         ("budget.rounds", [0], "greater than 0"),

@@ -8,7 +8,7 @@ import pytest
 from written import Make, claim, results
 
 from fedjourney import plugins
-from fedjourney.comparison import claims, rules, tuning
+from fedjourney.comparison import claims, rules, statistics, tuning
 from fedjourney.comparison.cells import FILE
 from fedjourney.comparison.design import Budget
 from fedjourney.comparison.file import parse
@@ -104,6 +104,21 @@ def test_verdicts(tables: dict[str, Any], make: Make) -> None:
     assert len(found["greater"].cells) == 2
     assert len(found["skew"].cells) == 1
     assert found["greater"].cells[0].found.mean == pytest.approx(0.05, abs=0.001)
+
+
+def test_what_cannot_be_told_says_how_many_seeds_would(tables: dict[str, Any], make: Make) -> None:
+    tables["claim"] = [claim("greater", 0.04), claim("greater", 0.0, name="sure"), claim("equal", 0.0499, name="edge")]
+    ends = {
+        "averaging": [0.90, 0.91, 0.92, 0.90, 0.91],
+        "evolution": [0.84, 0.88, 0.87, 0.83, 0.87],
+        "sketched": [0.85, 0.86, 0.87, 0.85, 0.86],
+    }
+    wide, sure, edge = claims.judge(results(tables, make, ends))
+    paired = [0.06, 0.03, 0.05, 0.07, 0.04]  # in both scenarios: 0.05 ± 0.0158, 0.63 deviations above the margin
+    count = statistics.seeds_for((0.05 - 0.04) / statistics.spread(paired))
+    assert (wide.verdict, wide.seeds, wide.plain()["seeds_to_tell"]) == ("cannot tell", count, count)
+    assert (sure.verdict, sure.plain()["seeds_to_tell"]) == ("confirmed", None)
+    assert (edge.verdict, edge.seeds) == ("cannot tell", None)  # on the margin itself
 
 
 def test_a_budget_too_small_for_a_round_decides_nothing(tables: dict[str, Any], make: Make) -> None:

@@ -68,6 +68,16 @@ def test_what_can_be_detected(count: int, expected: float) -> None:
     assert seen == pytest.approx(0.8, abs=0.03)
 
 
+@pytest.mark.parametrize("effect", [5.0, 1.7, 0.6, 0.2])
+def test_so_many_seeds_find_an_effect_and_one_less_does_not(effect: float) -> None:
+    count = statistics.seeds_for(effect)
+    assert count is not None
+    assert statistics.detectable(count) <= effect
+    assert statistics.detectable(count - 1) > effect
+    assert statistics.seeds_for(0.05) is None
+    assert statistics.seeds_for(0.0) is None
+
+
 def test_the_expected_best_is_the_mean_over_all_choices() -> None:
     values = [0.3, 0.9, 0.5, 0.7, 0.7]
     for count in range(1, 6):

@@ -93,7 +93,9 @@ def counted(comparison: Comparison) -> list[str]:
     arms, scenarios = len(comparison.arms), len(comparison.scenarios)
     lines = [f"{arms} arms x {scenarios} scenarios x {len(comparison.seeds)} seeds: at least "]
     lines[0] += f"{arms * scenarios * len(comparison.seeds)} runs"
-    if comparison.tuning is not None:
+    if comparison.tuning is not None and comparison.tuning.source is not None:
+        lines.append(f"tuning: none, settings of {comparison.tuning.source}")
+    elif comparison.tuning is not None:
         tuned = sum(len(tuning.trials(comparison, arm)) for arm in comparison.arms)
         lines.append(f"tuning: {tuned * scenarios * len(comparison.tuning.seeds)} runs")
     return [*lines, f"{len(comparison.claims)} claims"]
@@ -107,6 +109,8 @@ def check(comparison: Comparison, root: Path | None = None) -> None:
     """
     from fedjourney.plan import plan
 
+    if comparison.tuning is not None and comparison.tuning.source is not None:
+        tuning.taken(comparison, comparison.tuning.source)
     seed, kept = comparison.seeds[0], {}
     for scenario in comparison.scenarios:
         starts: dict[str, str] = {}
@@ -169,7 +173,9 @@ class _Work:
     def all(self) -> Compared:
         """Tune, register, evaluate, tell."""
         comparison, winners = self.comparison, {}
-        if comparison.tuning is not None:
+        if comparison.tuning is not None and comparison.tuning.source is not None:
+            winners = tuning.taken(comparison, comparison.tuning.source)
+        elif comparison.tuning is not None:
             self._compute("tuning", self._trials())
             winners = tuning.choose(comparison, self.traces)
         registered = self._register()

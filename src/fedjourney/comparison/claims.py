@@ -26,6 +26,8 @@ class Judged:
         confirms: p of the claim's opposite.
         refutes: p of the claim.
         note: what is censored.
+        seeds: with how many the difference found would be told apart from the claim's margin, at this spread and with
+            80 % power; None where a thousand are not enough, or nothing can be said.
     """
 
     scenario: str
@@ -34,6 +36,7 @@ class Judged:
     confirms: float
     refutes: float
     note: str = ""
+    seeds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,18 @@ class Verdict:
     registered: bool
     cells: list[Judged]
 
+    @property
+    def seeds(self) -> int | None:
+        """With how many seeds it would be told, if differences and spread stay as they are; None: a thousand won't do.
+
+        One cell that says the opposite is enough to refute; to confirm, all have to be sure.
+        """
+        against = [cell.seeds for cell in self.cells if cell.refutes < cell.confirms]
+        if against:
+            return min((seeds for seeds in against if seeds is not None), default=None)
+        every = [cell.seeds for cell in self.cells]
+        return None if None in every else max(seeds for seeds in every if seeds is not None)
+
     def plain(self) -> dict[str, Any]:
         """Return it as plain values."""
         return {
@@ -52,6 +67,7 @@ class Verdict:
             "says": self.claim.says,
             "verdict": self.verdict,
             "registered": self.registered,
+            "seeds_to_tell": self.seeds if self.verdict == UNDECIDED else None,
             "cells": [
                 {
                     "scenario": cell.scenario,
@@ -60,6 +76,7 @@ class Verdict:
                     "p_confirms": cell.confirms,
                     "p_refutes": cell.refutes,
                     "note": cell.note,
+                    "seeds_to_tell": cell.seeds,
                 }
                 for cell in self.cells
             ],
@@ -92,20 +109,21 @@ def _judged(results: Results, claim: Claim, scenario: str, budget: Budget) -> Ju
         left, right = (_values(results, claim.metric, one, arm, budget) for one, arm in sides)
         paired = [a - b for a, b in zip(left, right, strict=True)]
         found, confirms, refutes = tested(paired, claim.direction, claim.margin)
-        return Judged(scenario, budget, found, confirms, refutes)
+        return Judged(scenario, budget, found, confirms, refutes, seeds=wanted(paired, claim.direction, claim.margin))
     (left, missed), (right, lost) = (_costs(results, claim, one, arm, budget) for one, arm in sides)
     paired = [math.log(max(a, 1e-9) / max(b, 1e-9)) for a, b in zip(left, right, strict=True)]
     found, confirms, refutes = tested(paired, claim.direction, math.log(claim.ratio))
     # a cost that is censored is at least what is known: it can only speak for "greater", or against "less"
-    note = ""
+    note, seeds = "", wanted(paired, claim.direction, math.log(claim.ratio))
     if missed or lost:
+        seeds = None
         note = f"target missed by {missed} of {len(left)} and {lost} of {len(right)}"
         up, down = (confirms, refutes) if claim.direction == "greater" else (refutes, confirms)
         up, down = (1.0 if lost else up), (1.0 if missed else down)
         confirms, refutes = (up, down) if claim.direction == "greater" else (down, up)
         confirms = 1.0 if claim.direction == "equal" else confirms
         refutes = 1.0 if claim.direction == "equal" else refutes
-    return Judged(scenario, budget, Interval(*(math.exp(one) for one in found)), confirms, refutes, note)
+    return Judged(scenario, budget, Interval(*(math.exp(one) for one in found)), confirms, refutes, note, seeds)
 
 
 def tested(paired: list[float], direction: str, margin: float) -> tuple[Interval, float, float]:
@@ -120,6 +138,15 @@ def tested(paired: list[float], direction: str, margin: float) -> tuple[Interval
         return statistics.interval(paired), statistics.below(paired, -margin), statistics.above(paired, -margin)
     outside = min(statistics.above(paired, margin), statistics.below(paired, -margin))
     return statistics.interval(paired, 1 - 2 * statistics.LEVEL), statistics.equivalence(paired, margin), outside
+
+
+def wanted(paired: list[float], direction: str, margin: float) -> int | None:
+    """Return how many seeds would tell on which side of the claim's margin the mean lies, if it stays where it is."""
+    if len(paired) < 2 or not all(map(math.isfinite, paired)):
+        return None
+    mean, sd = math.fsum(paired) / len(paired), statistics.spread(paired)
+    edge = {"greater": margin, "less": -margin, "equal": math.copysign(margin, mean)}[direction]
+    return statistics.seeds_for(abs(mean - edge) / sd if sd else math.inf)
 
 
 def _values(results: Results, metric: str, scenario: str, arm: str, budget: Budget) -> list[float]:

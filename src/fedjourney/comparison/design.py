@@ -72,10 +72,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Tuning:
-    """Trials per arm and scenario, on seeds of their own; selection on validation."""
+    """Trials per arm and scenario, on seeds of their own; selection on validation.
+
+    With `source`, the `results.json` of a comparison that was tuned so, its settings are taken and nothing is tuned.
+    """
 
     trials: int
     seeds: Sequence[int]
+    source: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,12 @@ COMPARISON: dict[str, tuple[Any, Any]] = {
     "seeds": (list[Annotated[int, Ge(0)]], [0, 1, 2, 3, 4]),
     "reference": (str, ""),  # the arm that those without a twin are compared with; "" = the first
     "targets": (list[float], []),  # of the metric on validation; what it costs to reach them is told
+    "only": (list[str], []),  # the arms that are computed, and no claim of others; [] = all
 }
 TUNING: dict[str, tuple[Any, Any]] = {
     "trials": (Annotated[int, Ge(1)], 16),
     "seeds": (list[Annotated[int, Ge(0)]], [1000, 1001]),
+    "from": (str, ""),  # results.json of a comparison of the same arms: its settings, nothing is tuned again
 }
 CLAIM: dict[str, tuple[Any, Any]] = {
     "name": (str, inspect.Parameter.empty),
@@ -96,6 +98,7 @@ def parse(raw: dict[str, Any], *, where: str = "", base_dir: Path | None = None)
     }
     tuned = raw.get("tuning")
     arms = {name: _arm(name, table, where, tuned is not None) for name, table in raw.get("arms", {}).items()}
+    arms, others = _only(told["only"], arms, f"{where}[comparison] only")
     contest = {name: arm for name, arm in arms.items() if not arm.beside}
     if not contest:
         raise ConfigError(
@@ -108,7 +111,7 @@ def parse(raw: dict[str, Any], *, where: str = "", base_dir: Path | None = None)
     for arm in arms.values():
         if arm.twin:
             _one_of(arm.twin, contest, f"{where}[arms.{arm.name}] twin", "arm")
-    reference = told["reference"] or next(iter(contest))
+    reference = told["reference"] if told["reference"] not in ("", *others) else next(iter(contest))
     _one_of(reference, contest, f"{where}[comparison] reference", "arm")
     budgets = _budgets(raw.get("budget", {}), f"{where}[budget]")
     if not budgets:
@@ -116,7 +119,8 @@ def parse(raw: dict[str, Any], *, where: str = "", base_dir: Path | None = None)
     tuning = None
     if tuned is not None:
         checked = plugins.check_fields(TUNING, tuned, f"{where}[tuning]")
-        tuning = Tuning(checked["trials"], _distinct(checked["seeds"], f"{where}[tuning] seeds"))
+        source = (base_dir / Path(checked["from"]).expanduser()).resolve() if checked["from"] else None
+        tuning = Tuning(checked["trials"], _distinct(checked["seeds"], f"{where}[tuning] seeds"), source)
         if both := sorted(set(tuning.seeds) & set(seeds)):
             raise ConfigError(
                 f"{where}[tuning] seeds: expected none of [comparison] seeds, got {both[0]}: what was tuned on a seed "
@@ -125,6 +129,7 @@ def parse(raw: dict[str, Any], *, where: str = "", base_dir: Path | None = None)
     claims = tuple(
         _claim(table, number, where, told["metric"], contest, scenarios, budgets)
         for number, table in enumerate(raw.get("claim", []), 1)
+        if not others.intersection(table.get("arms", []) if isinstance(table, dict) else [])
     )
     names = [claim.name for claim in claims]
     if len(set(names)) < len(names):
@@ -135,6 +140,17 @@ def parse(raw: dict[str, Any], *, where: str = "", base_dir: Path | None = None)
     )  # fmt: skip
     _resolve(found)
     return found
+
+
+def _only(names: list[str], arms: dict[str, Arm], place: str) -> tuple[dict[str, Arm], set[str]]:
+    """Return the arms that are computed, in their order, and the names of the others."""
+    for name in names:
+        _one_of(name, arms, place, "arm")
+    kept = {name: arm for name, arm in arms.items() if not names or name in names}
+    for arm in kept.values():
+        if arm.twin and arm.twin in arms and arm.twin not in kept:
+            raise ConfigError(f"{place}: expected {arm.name}'s twin too, got it without {arm.twin}. Add {arm.twin}.")
+    return kept, set(arms) - set(kept)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -88,6 +88,7 @@ class Results:
             "values": values,
             "seeds": len(values),
             "setting": self.setting(scenario, arm, budget),
+            "values_set": dict(winner.values) if (winner := self.winners.get((scenario, arm, budget))) else {},
             "diverged": sum(outcome.diverged for outcome in outcomes),
             "short": sum(outcome.short for outcome in outcomes),
             "evaluations": min(outcome.evaluations for outcome in outcomes),

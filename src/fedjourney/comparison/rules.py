@@ -64,6 +64,8 @@ def _tuned(results: Results) -> list[str]:
     if comparison.tuning is None:
         return ["Tuning: none; every arm is judged with the settings somebody wrote down."]
     found, tuning = [], comparison.tuning
+    if tuning.source is not None:
+        found.append(f"Tuning: taken from {tuning.source}; what it paid and how fair it was, that result says.")
     if tuning.trials < TRIALS or len(tuning.seeds) < TUNING_SEEDS:
         found.append(
             f"Tuning: {tuning.trials} trials on {len(tuning.seeds)} seeds; the rule is {TRIALS} on {TUNING_SEEDS}."

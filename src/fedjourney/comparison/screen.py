@@ -9,6 +9,7 @@ from typing import Any
 
 from fedjourney.comparison import Compared, statistics
 from fedjourney.comparison.cells import Cell
+from fedjourney.comparison.claims import UNDECIDED, Verdict
 from fedjourney.comparison.page import _between, _budget, _measured, _points
 
 HEADER = ("cell", "metric", "rounds", "MB", "evaluations")
@@ -127,9 +128,16 @@ def table(compared: Compared) -> list[str]:
     ]
     if compared.verdicts:
         lines += ["", f"claims ({compared.summary['status']})"]
-        lines += [f"  {one.verdict:<11}  {one.claim.name}" for one in compared.verdicts]
+        lines += [f"  {one.verdict:<11}  {one.claim.name}{_to_tell(one)}" for one in compared.verdicts]
     lines += ["", "rules not met"] + [f"  {rule}" for rule in compared.summary["rules_not_met"]]
     return [*lines, "", f"page    {compared.page}", f"results {compared.folder / 'results.json'}"]
+
+
+def _to_tell(one: Verdict) -> str:
+    """Return how many seeds would tell, where these cannot."""
+    if one.verdict != UNDECIDED:
+        return ""
+    return f" (with {one.seeds} seeds, if nothing else changes)" if one.seeds else " (not with a thousand seeds either)"
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -77,24 +77,52 @@ def holm(ps: Sequence[float]) -> list[float]:
     return found
 
 
-def detectable(count: int, power: float = 0.8) -> float:
-    """Return the difference, in standard deviations of the paired differences, that a two-sided t test finds.
+def power(count: int, effect: float) -> float:
+    """Return the chance that a two-sided t test at 5 % finds a difference of so many standard deviations.
 
-    With that power at 5 %, from the noncentral t distribution: 3.3 at 3 seeds, 1.7 at 5, 1.0 at 10; infinite at 1.
+    Of the paired differences of `count` seeds, from the noncentral t distribution; the other tail, which holds less
+    than 1e-3 of it where the chance is of use, is left out.
     """
-    from scipy import optimize, stats
+    from scipy import stats
+
+    if count < 2:
+        return 0.0
+    return float(stats.nct.sf(stats.t.ppf(1 - LEVEL / 2, count - 1), count - 1, effect * math.sqrt(count)))
+
+
+def detectable(count: int, chance: float = 0.8) -> float:
+    """Return the difference, in standard deviations of the paired differences, that is found with that chance.
+
+    3.3 at 3 seeds, 1.7 at 5, 1.0 at 10; infinite at 1.
+    """
+    from scipy import optimize
 
     if count < 2:
         return math.inf
-    edge = stats.t.ppf(1 - LEVEL / 2, count - 1)
-
-    def found(effect: float) -> float:  # the other tail holds less than 1e-3 of it here
-        return float(stats.nct.sf(edge, count - 1, effect * math.sqrt(count)))
-
     most = 0.5
-    while found(most) < power:
+    while power(count, most) < chance:
         most *= 1.5
-    return float(optimize.brentq(lambda effect: found(effect) - power, most / 1.5 if most > 0.5 else 1e-3, most))
+    least = most / 1.5 if most > 0.5 else 1e-3
+    return float(optimize.brentq(lambda effect: power(count, effect) - chance, least, most))
+
+
+def seeds_for(effect: float, chance: float = 0.8, most: int = 1000) -> int | None:
+    """Return how many paired seeds find a difference of so many standard deviations with that chance.
+
+    None where `most` are not enough.
+
+    >>> seeds_for(1.0), seeds_for(0.0)
+    (10, None)
+    """
+    if math.isinf(effect):
+        return 2
+    if not power(most, effect) >= chance:
+        return None
+    low, high = 1, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(middle, effect) >= chance else (middle, high)
+    return high
 
 
 def expected_best(values: Sequence[float], count: int) -> float:

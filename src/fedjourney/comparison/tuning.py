@@ -1,11 +1,16 @@
 """Equal tuning: the same number of random trials for every arm, on seeds of their own, judged on validation alone."""
 
+import json
 import math
+import re
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from fedjourney.comparison.design import DEFAULT, Budget, Comparison
 from fedjourney.comparison.outcome import Trace
 from fedjourney.comparison.results import Place, Winner
+from fedjourney.errors import ConfigError
 from fedjourney.metrics import lower_is_better
 
 EDGE = 0.1  # of a range, on its logarithmic scale, at either end
@@ -40,6 +45,43 @@ def choose(comparison: Comparison, traces: Mapping[Place, Trace]) -> dict[tuple[
                 edges = edges_of(comparison, arm, values)
                 found[scenario, arm, budget] = Winner(setting_name(trial), values, edges, scores)
     return found
+
+
+def taken(comparison: Comparison, source: Path) -> dict[tuple[str, str, Budget], Winner]:
+    """Return what an earlier comparison of the same arms chose, as its `results.json` tells.
+
+    Raises:
+        ConfigError: it cannot be read, has no such arm, scenario or budget, or was tuned over other ranges.
+    """
+    place = f"{comparison.where}[tuning] from: expected the results.json of a comparison of the same arms"
+    try:
+        told = json.loads(source.read_text(encoding="utf-8"))["budgets"]
+        rows = {(one["scenario"], *next(iter(one["budget"].items()))): one["arms"] for one in told}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+        raise ConfigError(f"{place}, got {source} ({type(error).__name__}: {error}).") from None
+    found = {}
+    for scenario in comparison.scenarios:
+        for arm in comparison.arms:
+            for budget in comparison.budgets if trials(comparison, arm) else ():
+                row = rows.get((scenario, budget.axis, budget.most), {}).get(arm, {})
+                name = re.fullmatch(r"default|trial-(\d+)", str(row.get("setting")))
+                if name is None:
+                    raise ConfigError(
+                        f"{place}, got {source}, which tells of no {arm} in {scenario} at {budget.axis} "
+                        f"{budget.most:g}. Take another, or remove `from` to tune."
+                    )
+                values = comparison.setting(arm, int(name[1] or 0))
+                if row.get("values_set", values) != values:
+                    raise ConfigError(
+                        f"{place}, got {source}, where {name[0]} of {arm} set {_set(row['values_set'])}, and here "
+                        f"{_set(values)}: its ranges are others."
+                    )
+                found[scenario, arm, budget] = Winner(name[0], values, edges_of(comparison, arm, values), ())
+    return found
+
+
+def _set(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{path} = {value}" for path, value in values.items()) or "nothing"
 
 
 def _score(
