@@ -6,7 +6,7 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from fedjourney import recurrent
+from fedjourney import lstm_layers
 from fedjourney.models._recurrent import PeepholeLSTM, Recurrent
 from fedjourney.tensors import Tensors
 
@@ -35,8 +35,8 @@ def test_layers_in_lanes_are_the_layers(kind: str, shape: tuple[int, ...]) -> No
     def loss(params: Tensors, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return (functional_call(model, params, (x,)) * weight).sum()
 
-    with recurrent.in_traced_step():
-        assert recurrent.is_ours(x)
+    with lstm_layers.in_traced_step():
+        assert lstm_layers.is_ours(x)
         found, of_x = vmap(grad(loss, argnums=(0, 1)))(params, x, weight)
     for lane in range(lanes):
         exact = {name: tensor[lane].double().requires_grad_() for name, tensor in params.items()}
@@ -50,12 +50,12 @@ def test_layers_in_lanes_are_the_layers(kind: str, shape: tuple[int, ...]) -> No
 @pytest.mark.compile
 def test_only_a_traced_step_of_single_precision_computes_them_here() -> None:
     x = torch.zeros(1, 2, 3)
-    assert not recurrent.is_ours(x)
-    with recurrent.in_traced_step():
-        assert recurrent.is_ours(x)
-        assert not recurrent.is_ours(x.double())
-        assert not recurrent.is_ours(x[:0])
-    assert not recurrent.is_ours(x)
+    assert not lstm_layers.is_ours(x)
+    with lstm_layers.in_traced_step():
+        assert lstm_layers.is_ours(x)
+        assert not lstm_layers.is_ours(x.double())
+        assert not lstm_layers.is_ours(x[:0])
+    assert not lstm_layers.is_ours(x)
 
 
 @pytest.mark.compile
@@ -65,7 +65,7 @@ def test_a_layer_is_one_operation_of_a_traced_step() -> None:
     def loss(params: Tensors, x: torch.Tensor) -> torch.Tensor:
         return functional_call(model, params, (x,)).sum()
 
-    with recurrent.in_traced_step():
+    with lstm_layers.in_traced_step():
         traced = make_fx(vmap(grad(loss)), tracing_mode="fake")(params, torch.zeros(2, 5, 50, 3))
     targets = [node.target for node in traced.graph.nodes]
     assert targets.count(torch.ops.fedjourney.lstm.default) == 2
@@ -84,5 +84,5 @@ def test_there_is_no_second_derivative() -> None:
 
         return sum(tensor.sum() for tensor in grad(loss)(params).values())
 
-    with recurrent.in_traced_step(), pytest.raises(RuntimeError, match="no second derivative"):
+    with lstm_layers.in_traced_step(), pytest.raises(RuntimeError, match="no second derivative"):
         grad(first)(one)

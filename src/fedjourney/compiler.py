@@ -8,7 +8,7 @@ import torch
 from torch import fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from fedjourney import kernels, products, recurrent
+from fedjourney import kernels, lstm_layers, products
 from fedjourney.batching import Batch
 from fedjourney.tensors import Tensors
 
@@ -50,7 +50,7 @@ def _compiled(step: Step, params: Tensors, extra: Tensors, batch: Batch) -> Step
     def flat(*tensors: torch.Tensor) -> list[torch.Tensor]:
         left = iter(tensors)
         params, extra, x, y = ({name: next(left) for name in part} for part in names)
-        with kernels.OwnPooling(), recurrent.in_traced_step():
+        with kernels.OwnPooling(), lstm_layers.in_traced_step():
             params, extra = step(params, extra, Batch(x, y, next(left), next(left)))
         return [*(params[name] for name in names[0]), *(extra[name] for name in names[1])]
 

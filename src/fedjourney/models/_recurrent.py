@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from fedjourney.recurrent import LSTMLayer, is_ours
+from fedjourney.lstm_layers import Last, LSTMLayer, is_ours
 
 Cell: TypeAlias = Literal["gru", "lstm", "rnn"]
 
@@ -18,7 +18,7 @@ class Recurrent(nn.Module):
     Tensors, their names and how they are drawn are those of `nn.GRU`, `nn.LSTM` and `nn.RNN`, and so are the kernels.
     PyTorch knows no rule for them under `vmap`, and the recurrence written out in their place is five to ten times
     slower than a kernel call for each lane. So lanes are computed one after the other, by the kernel; LSTM layers of a
-    compiled step by our own (`fedjourney.recurrent`).
+    compiled step by our own (`fedjourney.lstm_layers`).
     """
 
     def __init__(self, cell: Cell, inputs: int, width: int, layers: int) -> None:
@@ -196,21 +196,13 @@ class _Lanes(torch.autograd.Function):
         return torch.stack([_Lanes.apply(*lane) for lane in _by_lane(info, in_dims, arguments)]), 0
 
 
-class _LanesBackward(torch.autograd.Function):
+class _LanesBackward(Last):
     @staticmethod
     def forward(kind: str, grad: Tensor, x: Tensor, *weights: Tensor) -> Any:
         leaves = [tensor.detach().requires_grad_() for tensor in (x, *weights)]
         with torch.enable_grad():
             states = _kernel(kind, leaves[0], leaves[1:])
         return torch.autograd.grad(states, leaves, grad)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise RuntimeError("recurrent kernels have no second derivative; take a model without recurrence")
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:

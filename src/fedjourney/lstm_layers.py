@@ -88,7 +88,24 @@ class LSTMLayer(torch.autograd.Function):
         return LSTMLayer.apply(*_with_lanes(info, in_dims, arguments)), (0, 0, 0)
 
 
-class _Backward(torch.autograd.Function):
+class Last(torch.autograd.Function):
+    """A gradient that has none of its own."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Keep nothing."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        """Refuse.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("recurrent kernels have no second derivative; take a model without recurrence")
+
+
+class _Backward(Last):
     @staticmethod
     def forward(*tensors: Any) -> Any:
         grad, x, inward, across, peephole, h, gates, c = tensors
@@ -96,14 +113,6 @@ class _Backward(torch.autograd.Function):
         told = (_flat(grad, 3), _flat(x, 3), _flat(inward, 2), _flat(across, 2), _flat(peephole, 2))
         found = torch.ops.fedjourney.lstm_backward(*told, _flat(h, 3), _flat(gates, 3), _flat(c, 3))
         return tuple(made.reshape(*lanes, *made.shape[1:]) for made in found)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise RuntimeError("recurrent kernels have no second derivative; take a model without recurrence")
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
