@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import fedjourney
-from fedjourney import config
+from fedjourney import config, fast
 from fedjourney.fast import CANDIDATES
 
 
@@ -35,3 +35,11 @@ def test_clients_that_take_no_steps_have_nothing_to_choose(
     overrides = ("strategy.name=open_es", "strategy.population=8", "experiment.rounds=1")
     result = fedjourney.run(config.parse(small, overrides), tmp_path / "a", fast=True)
     assert fedjourney.load(result.folder / "experiment.toml")["numerics"]["lanes"] == 1
+
+
+def test_a_measurement_holds_for_the_code_that_was_measured(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = config.parse(small)
+    before = fast._key(experiment)
+    assert fast._key(experiment) == before
+    monkeypatch.setattr(fast, "STEPPED", fast.STEPPED[1:])  # as if one of the files were another
+    assert fast._key(experiment) != before

@@ -34,6 +34,7 @@ TURNS = 5  # the candidates take turns, and the best of each counts: what distur
 SECONDS = 0.3  # that a candidate is measured for in its turn
 TIMEOUT = 300.0  # seconds, for the whole measurement
 MOST = 20  # clients that are measured; more where the lanes are more
+STEPPED = ("batching", "compiler", "kernels", "lanes", "lstm_layers", "products", "stateless", "tensors")  # modules
 MARGIN = 1.03  # by which a candidate must beat the one before: less is noise, and plainer is better
 
 
@@ -79,8 +80,17 @@ def _key(experiment: Experiment) -> str:
     numerics = {key: value for key, value in experiment["numerics"].items() if key not in ("lanes", "compile")}
     machine = [platform.machine(), _processor(), os.cpu_count(), torch.backends.cpu.get_cpu_capability()]
     workers = [experiment.tables.get("engine", {}).get("workers", 0), experiment.tables["experiment"].get("cohort")]
-    said = json.dumps([machine, workers, torch.__version__, tables, numerics, CANDIDATES], default=str, sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()[:32]
+    said = [machine, workers, torch.__version__, _code(), tables, numerics, CANDIDATES]
+    return hashlib.sha256(json.dumps(said, default=str, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _code() -> str:
+    """Return what stands for our own code that a client's steps run through: another is measured anew."""
+    here, found = Path(__file__).parent, hashlib.sha256()
+    for path in sorted([*(here / f"{name}.py" for name in STEPPED), *(here / "native").iterdir()]):
+        if path.is_file():
+            found.update(path.read_bytes())
+    return found.hexdigest()
 
 
 def _processor() -> str:
