@@ -10,7 +10,7 @@ from typing import Any
 from fedjourney.comparison import Compared, statistics
 from fedjourney.comparison.cells import Cell
 from fedjourney.comparison.claims import UNDECIDED, Verdict
-from fedjourney.comparison.page import _between, _budget, _measured, _points
+from fedjourney.comparison.words import between, budget_text, measured_of, points
 
 HEADER = ("cell", "metric", "rounds", "MB", "evaluations")
 
@@ -110,17 +110,17 @@ def table(compared: Compared) -> list[str]:
                 rows.append(
                     (
                         arm + note,
-                        _measured(results, row["mean"]) if row["evaluations"] else "–",
-                        _points(results, row["spread"]),
+                        measured_of(results, row["mean"]) if row["evaluations"] else "–",
+                        points(results, row["spread"]),
                         other["against"] if other else "–",
-                        _points(results, other["mean"], True) if other else "–",
-                        _between(results, other["low"], other["high"]) if other else "–",
+                        points(results, other["mean"], True) if other else "–",
+                        between(results, other["low"], other["high"]) if other else "–",
                         f"{row['paid']['rounds']:.0f}",
                         f"{row['paid']['bytes'] / 1e3:.0f}",
                         f"{row['paid']['evaluations']:.3g}",
                     )
                 )
-            lines += ["", f"{scenario}, {_budget(budget)} a client", *_aligned(rows)]
+            lines += ["", f"{scenario}, {budget_text(budget)} a client", *_aligned(rows)]
     seeds = len(comparison.seeds)
     lines += [
         "",
