@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedjourney.cli import main
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 MISTAKES = [
@@ -156,3 +158,17 @@ def test_another_engine_drops_the_options_of_the_files(small: str) -> None:
     text = small.replace('name = "serial"', 'name = "local"\nworkers = 2')
     assert config.parse(text, engine="serial")["engine"] == {"name": "serial"}
     assert config.parse(text, engine="local")["engine"] == {"name": "local", "workers": 2, "memory": 0}
+
+
+@pytest.mark.parametrize(
+    "command", ["run x.toml", "resume x", "report x", "compare x.toml", "list", "show x", "simulate x"]
+)
+def test_an_unknown_flag_is_refused_with_the_usage_of_its_command(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command.split(), "--unknown"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"usage: fedjourney {command.split()[0]} ")
+    assert "unrecognized arguments: --unknown" in said

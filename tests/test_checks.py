@@ -122,10 +122,14 @@ def test_a_model_too_large_for_this_machine(small: str, monkeypatch: pytest.Monk
 
 def test_models_and_tasks_that_do_not_fit(small: str) -> None:
     lstm = small.replace('"mlp"\nhidden = [16]', '"lstm"')
-    assert '[model] "lstm" cannot be trained on [task] "classification"' in refused(lstm)
+    said = refused(lstm)
+    assert '[model] "lstm" cannot be trained on [task] "classification"' in said
+    assert "image [1, 8, 8] holds numbers, as gru, mlp and cnn read them (lstm does not)" in said
     topics = small.replace('"digits"', '"python_topics"').replace('"dirichlet"', '"iid"').replace("alpha = 0.5", "")
     topics += '[task]\nname = "next_character"\n'
-    assert '[model] "mlp" cannot be trained on [task] "next_character"' in refused(topics)
+    said = refused(topics)
+    assert '[model] "mlp" cannot be trained on [task] "next_character"' in said
+    assert "holds codes of characters, as lstm reads them" in said
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ def check_fit(experiment: Experiment, task: Task, shard: Callable[[], Examples])
     Raises:
         ConfigError: with the first line of what the model said.
     """
+    some = None
     try:
         params = task.init(0)
         some = shard().cut(slice(0, 2))
@@ -125,8 +126,20 @@ def check_fit(experiment: Experiment, task: Task, shard: Callable[[], Examples])
     except Exception as error:
         raise ConfigError(
             f'[model] "{experiment["model"]["name"]}" cannot be trained on [task] "{experiment["task"]["name"]}" with '
-            f'[data] "{experiment["data"]["name"]}" ({str(error).partition(chr(10))[0]}). Take others that fit.'
+            f'[data] "{experiment["data"]["name"]}"{_read(some)}. Take others that fit. '
+            f"(PyTorch: {str(error).partition(chr(10))[0]})"
         ) from None
+
+
+def _read(examples: Examples | None) -> str:
+    """Return what a model has to read: most that do not fit expect another kind of it."""
+    kinds = {
+        f"{name} {list(tensor.shape[1:])}": "numbers, as gru, mlp and cnn read them (lstm does not)"
+        if tensor.is_floating_point()
+        else "codes of characters, as lstm reads them (gru and mlp do not)"
+        for name, tensor in (examples.x.items() if examples is not None else ())
+    }
+    return "".join(f", whose {what} holds {kind}" for what, kind in kinds.items())
 
 
 def check_true_gradient(experiment: Experiment, task: Task, shards: Any) -> None:

@@ -20,7 +20,7 @@ NOTHING_LEARNED = 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status: 0 well, 1 nothing was learned, 2 a user's mistake, 130 interrupted."""
-    parsed = _parser().parse_args(arguments)
+    parsed = _parsed(arguments)
     try:
         if getattr(parsed, "data_dir", None) is not None:
             from fedjourney import storage
@@ -40,6 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fedjourney: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         _to_nowhere()
         return USER_MISTAKE
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse; what no command knows is refused with the usage of the command that was given."""
+    parser = _parser()
+    parsed, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        (parsed.parser if hasattr(parsed, "parser") else parser).error(f"unrecognized arguments: {' '.join(unknown)}")
+    return parsed
 
 
 def _to_nowhere() -> None:
@@ -67,20 +76,20 @@ def _parser() -> argparse.ArgumentParser:
         "--fast", action="store_true", help="measure what is fastest on this machine, and write the choice down"
     )
     _screen(run)
-    run.set_defaults(function=_run)
+    run.set_defaults(function=_run, parser=run)
 
     resume = commands.add_parser("resume", help="go on with an interrupted run")
     resume.add_argument("run", metavar="RUN", help="its folder")
     resume.add_argument("--data-dir", metavar="DIR", help="root of data sets, looked at first (or FEDJOURNEY_DATA)")
     _screen(resume)
-    resume.set_defaults(function=_resume)
+    resume.set_defaults(function=_resume, parser=resume)
 
     report = commands.add_parser("report", help="write the report page of one run, or of several together")
     report.add_argument("runs", metavar="RUN", nargs="+", type=Path)
     report.add_argument(
         "--out", metavar="FILE", type=Path, help="default: RUN/report.html; for several: comparison.html beside them"
     )
-    report.set_defaults(function=_report)
+    report.set_defaults(function=_report, parser=report)
 
     compare = commands.add_parser(
         "compare",
@@ -99,19 +108,20 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--engine", metavar="NAME", help="computes run after run on that engine instead")
     compare.add_argument("--check", action="store_true", help="check and plan every arm, count the runs, compute none")
     _screen(compare)
-    compare.set_defaults(function=_compare)
+    compare.set_defaults(function=_compare, parser=compare)
 
     simulate = commands.add_parser("simulate", help="run any Flower app, unchanged, without Ray")
     simulation.add_arguments(simulate)
+    simulate.set_defaults(parser=simulate)
 
     listing = commands.add_parser("list", help="list what can be named in a config")
     listing.add_argument("kind", metavar="KIND", nargs="?", help="data, partition, model, task, update, …")
-    listing.set_defaults(function=_list)
+    listing.set_defaults(function=_list, parser=listing)
 
     show = commands.add_parser("show", help="print the resolved experiment, every default written out")
     show.add_argument("config", metavar="CONFIG")
     _settings(show)
-    show.set_defaults(function=_show)
+    show.set_defaults(function=_show, parser=show)
     return parser
 
 
