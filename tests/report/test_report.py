@@ -3,10 +3,13 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from fake_run import fake_run
 
+import fedjourney
+from fedjourney import config
 from fedjourney.errors import RunError
 from fedjourney.report import axes, write_report
 from fedjourney.report.holdings import counts_of
@@ -233,3 +236,11 @@ def test_nothing_heavy_is_imported(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_page_leads_with_clients_own_models_where_they_have_any(small: str, tmp_path: Path) -> None:
+    run = fedjourney.run(config.parse(small, ["strategy.name=ditto", "experiment.rounds=1"]), tmp_path / "run")
+    own = run.rounds[-1]["evaluation"]["personal/accuracy"]["mean"]
+    page = (run.folder / "report.html").read_text()
+    assert f'<p class="result">{100 * own:.1f} % mean accuracy of clients&#x27; own models after 1 round' in page
+    assert f"<dt>the shared one&#x27;s test accuracy</dt><dd>{100 * run.rounds[-1]['test']['accuracy']:.1f} %" in page

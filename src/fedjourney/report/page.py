@@ -69,12 +69,14 @@ def header(run: Run) -> str:
 
 
 def headline(run: Run) -> str:
-    """Return the result in one line."""
+    """Return the result in one line: of clients' own models where they have any, else of the shared one."""
     metric = run.main_metric
     split = next((name for name in SPLITS if metric and run.series(name, metric)), None)
     after = f"after {plural(run.last_round, 'round')}"
     if run.clients is not None:
         after += f" with {plural(run.clients, 'client')}"
+    if metric and (own := run.final("evaluation", f"personal/{metric}", "mean")) is not None:
+        return f"{measured(metric, own)} mean {spoken(metric)} of clients' own models {after}"
     if metric is None or split is None:
         return f"Nothing measured {after}"
     last_x, value = run.series(split, metric)[-1]
@@ -86,15 +88,11 @@ def facts(run: Run) -> list[tuple[str, str]]:
     """Return (name, value) of what a reader asks first."""
     metric, found = run.main_metric, []
     if metric:
-        found = [(f"{split} {spoken(metric)}", run.final(split, metric)) for split in ("validation",)]
-        found.append(("clients' own mean", run.final("evaluation", metric, "mean")))
-        found.append(
-            (
-                "clients' worst tenth",
-                run.final("evaluation", metric, "worst_tenth"),
-            )
-        )
-        found.append(("clients' own models", run.final("evaluation", f"personal/{metric}", "mean")))
+        if run.final("evaluation", f"personal/{metric}", "mean") is not None:  # the headline is about those
+            found.append((f"the shared one's test {spoken(metric)}", run.final("test", metric)))
+        found.append((f"validation {spoken(metric)}", run.final("validation", metric)))
+        found.append(("on clients' own data", run.final("evaluation", metric, "mean")))
+        found.append(("on the worst tenth's", run.final("evaluation", metric, "worst_tenth")))
         found.append(("mean of clients that never train", run.final("unseen", metric, "mean")))
     shown = [(name, measured(metric or "", value)) for name, value in found if value is not None]
     sent = [run.cumulative(key) for key in ("bytes_up", "bytes_down")]
