@@ -127,7 +127,7 @@ def check_fit(experiment: Experiment, task: Task, shard: Callable[[], Examples])
         raise ConfigError(
             f'[model] "{experiment["model"]["name"]}" cannot be trained on [task] "{experiment["task"]["name"]}" with '
             f'[data] "{experiment["data"]["name"]}"{_read(some)}. Take others that fit. '
-            f"(PyTorch: {str(error).partition(chr(10))[0]})"
+            f"(The error was: {str(error).partition(chr(10))[0]})"
         ) from None
 
 

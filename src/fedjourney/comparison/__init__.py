@@ -93,8 +93,8 @@ def counted(comparison: Comparison) -> list[str]:
     arms, scenarios = len(comparison.arms), len(comparison.scenarios)
     lines = [f"{arms} arms x {scenarios} scenarios x {len(comparison.seeds)} seeds: at least "]
     lines[0] += f"{arms * scenarios * len(comparison.seeds)} runs"
-    if comparison.tuning is not None and comparison.tuning.source is not None:
-        lines.append(f"tuning: none, settings of {comparison.tuning.source}")
+    if comparison.settings_from is not None:
+        lines.append(f"tuning: none, settings of {comparison.settings_from}")
     elif comparison.tuning is not None:
         tuned = sum(len(tuning.trials(comparison, arm)) for arm in comparison.arms)
         lines.append(f"tuning: {tuned * scenarios * len(comparison.tuning.seeds)} runs")
@@ -109,8 +109,8 @@ def check(comparison: Comparison, root: Path | None = None) -> None:
     """
     from fedjourney.plan import plan
 
-    if comparison.tuning is not None and comparison.tuning.source is not None:
-        tuning.taken(comparison, comparison.tuning.source)
+    if comparison.settings_from is not None:
+        tuning.taken(comparison, comparison.settings_from)
     seed, kept = comparison.seeds[0], {}
     for scenario in comparison.scenarios:
         starts: dict[str, str] = {}
@@ -173,8 +173,8 @@ class _Work:
     def all(self) -> Compared:
         """Tune, register, evaluate, tell."""
         comparison, winners = self.comparison, {}
-        if comparison.tuning is not None and comparison.tuning.source is not None:
-            winners = tuning.taken(comparison, comparison.tuning.source)
+        if comparison.settings_from is not None:
+            winners = tuning.taken(comparison, comparison.settings_from)
         elif comparison.tuning is not None:
             self._compute("tuning", self._trials())
             winners = tuning.choose(comparison, self.traces)

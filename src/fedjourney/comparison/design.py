@@ -135,6 +135,11 @@ class Comparison:
     base_dir: Path = field(default_factory=Path, compare=False)
 
     @property
+    def settings_from(self) -> Path | None:
+        """The results whose settings are taken, so that nothing is tuned."""
+        return None if self.tuning is None else self.tuning.source
+
+    @property
     def contest(self) -> list[str]:
         """The arms that are compared, in their order: all but those that only stand beside."""
         return [name for name, arm in self.arms.items() if not arm.beside]
