@@ -5,6 +5,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 
 from fedjourney.seeds import permutation, seed_for
@@ -56,18 +57,16 @@ class Pass:
         """Yield many batches at once, each tensor of them [steps, B, …]."""
         first = next(iter(self.x.values()))
         count, device, size = len(first), first.device, self.size
-        order = torch.from_numpy(permutation(self.seed, count)).to(device)
         whole = -(-count // size)
-        mask = torch.ones(whole * size, device=device)
-        if padding := whole * size - count:
-            mask[count:] = 0
-            order = torch.cat([order, order.new_zeros(padding)])
-        keys = (seed_for(self.seed, "key") + _KEY_STRIDE * torch.arange(whole)).to(device)
+        padded, real = np.zeros(whole * size, dtype=np.int64), np.zeros(whole * size, dtype=np.float32)
+        padded[:count], real[:count] = permutation(self.seed, count), 1
+        numbered = np.arange(whole) * _KEY_STRIDE + seed_for(self.seed, "key")  # modulo 2**64
+        order, mask, keys = (torch.from_numpy(made).to(device) for made in (padded, real, numbered))
         for start in range(0, self.steps, _GATHERED):
             stop = min(start + _GATHERED, self.steps)
             rows = order[start * size : stop * size]
             x, y = (
-                {name: tensor.index_select(0, rows).unflatten(0, (-1, size)) for name, tensor in part.items()}
+                {name: t.index_select(0, rows).view(-1, size, *t.shape[1:]) for name, t in part.items()}
                 for part in (self.x, self.y)
             )
             yield Batch(x, y, mask[start * size : stop * size].view(-1, size), keys[start:stop])

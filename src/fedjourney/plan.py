@@ -14,6 +14,7 @@ from fedjourney.batching import Batch
 from fedjourney.config import Experiment
 from fedjourney.data import Dataset, Examples, Source
 from fedjourney.errors import ConfigError, DataError
+from fedjourney.memo import Memo
 from fedjourney.numerics import Numerics
 from fedjourney.partitions import Cuts, Shards
 from fedjourney.quantum.layers import with_live_weights
@@ -105,6 +106,13 @@ class Plan:
 
         A client that never trains holds out everything.
         """
+        return self._dealt.get(index, lambda: self._deal(index))
+
+    @cached_property
+    def _dealt(self) -> Memo[tuple[np.ndarray, np.ndarray]]:
+        return Memo(16 * 2**20, lambda rows: rows[0].nbytes + rows[1].nbytes)
+
+    def _deal(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         rows = self.shards[index]
         if index >= self.setting.clients:
             return rows[:0], rows

@@ -92,15 +92,14 @@ class FewShot(PerExample):
 
     def batches(self, params: Tensors, shard: Examples, seed: int) -> Iterable[Batch]:
         """Yield one pass; which points are the support is drawn anew, and classes meet on new sheets."""
-        axis, mixed = 2 if self.ways else 1, []
+        axis, mixed, one = 2 if self.ways else 1, [], next(iter(shard.x.values()))
+        order = torch.from_numpy(permutation(seed_for(seed, "support"), one.shape[axis])).to(one.device)
+        if self.ways:
+            groups = torch.from_numpy(permutation(seed_for(seed, "mixed"), len(one) * self.ways)).to(one.device)
         for part in (shard.x, shard.y):
             (name, tensor), *_ = part.items()
-            order = torch.from_numpy(permutation(seed_for(seed, "support"), tensor.shape[axis])).to(tensor.device)
             points = tensor.index_select(axis, order)
-            if self.ways:
-                groups = torch.from_numpy(permutation(seed_for(seed, "mixed"), len(points) * self.ways))
-                points = points.flatten(0, 1)[groups.to(tensor.device)].view(tensor.shape)
-            mixed.append({name: points})
+            mixed.append({name: points.flatten(0, 1)[groups].view(tensor.shape) if self.ways else points})
         return minibatches(mixed[0], mixed[1], self.batch_size, seed)
 
 
