@@ -120,11 +120,13 @@ def share(file: Path, rounds: int) -> dict[str, Any]:
     # the last round evaluates: it is left out, as well as the first
     whole, model, optimizer = (end - start for start, end in zip(marks[1], marks[-2], strict=True))
     clients = sum(began[2:-1])
+    if not clients:
+        raise SystemExit(f"{file}: no client answered, there is nothing to measure")
     return {
         "config": file.stem,
         "outside": round(1 - (model + optimizer) / whole, 3),
         "optimizer": round(optimizer / whole, 3),
-        "ms_a_client": round(1e3 * whole / max(clients, 1), 3),
+        "ms_a_client": round(1e3 * whole / clients, 3),
     }
 
 

@@ -56,7 +56,7 @@ class Pass:
     def stacks(self) -> Iterator[Batch]:
         """Yield many batches at once, each tensor of them [steps, B, …]."""
         first = next(iter(self.x.values()))
-        count, device, size = len(first), first.device, self.size
+        count, device, size = first.shape[0], first.device, self.size
         whole = -(-count // size)
         padded, real = np.zeros(whole * size, dtype=np.int64), np.zeros(whole * size, dtype=np.float32)
         padded[:count], real[:count] = permutation(self.seed, count), 1

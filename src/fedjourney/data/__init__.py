@@ -27,7 +27,12 @@ class Examples:
 
     def __len__(self) -> int:
         """Return the number of examples n."""
-        return len(next(iter(self.x.values())))
+        return next(iter(self.x.values())).shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all the values."""
+        return sum(tensor.nbytes for part in (self.x, self.y) for tensor in part.values())
 
     def cut(self, rows: slice) -> "Examples":
         """Return the examples of a slice, as views."""
