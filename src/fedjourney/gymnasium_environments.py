@@ -48,9 +48,10 @@ class Gymnasium(Environment):
         self.standard, self.unlike = VARIED.get(name, ({}, {}))
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of ids that are out of date
+                # of ids that are out of date; Box2D's import dies of a signal where warnings are errors
+                warnings.simplefilter("ignore")
                 self._spec = gymnasium.spec(name)
-            made = self._made(np.array(list(self.standard.values())))
+                made = self._made(np.array(list(self.standard.values())))
         except gymnasium.error.DependencyNotInstalled as error:
             raise ConfigError(
                 f'[data] environment: "{name}" needs a package that is missing ({error}). {EXTRA}'

@@ -1,5 +1,6 @@
 """Gymnasium's own environments in worlds: the same episodes as Gymnasium's, and what is said where one cannot be."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -127,6 +128,13 @@ def test_a_missing_package_is_named_with_its_extra(
     gymnasium_environment.cache_clear()
     with pytest.raises(ConfigError, match=r"fedjourney\[rl\]"):
         built(f"data.environment={environment}")
+
+
+def test_an_environment_comes_up_where_warnings_are_errors() -> None:
+    pytest.importorskip("Box2D")
+    code = "from fedjourney.environments import environment_named; print(environment_named('LunarLander-v3').actions)"
+    command = [sys.executable, "-W", "error::DeprecationWarning", "-c", code]
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"4\n"
 
 
 @pytest.mark.kill
