@@ -112,7 +112,9 @@ class ClientSide:
 
     def _replies(self, half: LocalUpdate | Work, clients: list[Client]) -> list[Reply | BaseException]:
         """Return what the clients' work gave, or raised."""
-        if isinstance(half, LocalUpdate) and self._lanes.vectorised and len(clients) > 1:
+        if len(clients) == 1:
+            return [self._reply(half, clients[0])]
+        if isinstance(half, LocalUpdate) and self._lanes.vectorised:
             try:
                 with self._numerics.applied():
                     replies: list[Reply | BaseException] = list(self._in_lanes(half, clients))
@@ -120,7 +122,15 @@ class ClientSide:
                     return replies
             except FAULTS:
                 pass  # in lanes one client's fault is everybody's: find whose it is, each among idle lanes
-        return [self._reply(half, client) for client in clients]
+        return [self._reply(half, self._afresh(client)) for client in clients]
+
+    def _afresh(self, client: Client) -> Client:
+        """Return a client after others' work: what was spent in vain is not charged, what was changed is put back."""
+        client.tally.forget()
+        if self._metered:
+            spent = cast(Metered, client.task).spent
+            spent.update(dict.fromkeys(spent, 0.0))
+        return replace(client, shared=self._shared.tensors())
 
     def _in_lanes(self, half: LocalUpdate, clients: list[Client]) -> Iterator[Reply]:
         """Train them in lanes, as many at once as the device has memory for."""
@@ -145,11 +155,6 @@ class ClientSide:
 
     def _reply(self, half: LocalUpdate | Work, client: Client) -> Reply | BaseException:
         """Return what one client's work gave, or raised."""
-        client.tally.forget()
-        client = replace(client, shared=self._shared.tensors())
-        if self._metered:
-            spent = cast(Metered, client.task).spent
-            spent.update(dict.fromkeys(spent, 0.0))  # what lanes spent in vain is not charged
         try:
             with self._numerics.applied():
                 if not isinstance(half, LocalUpdate):

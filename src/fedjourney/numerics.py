@@ -9,7 +9,7 @@ keeps for its backward pass. What the rule chose is written into the run's `expe
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,18 +29,30 @@ AGREES = {torch.float32: 1e-4, torch.float64: 1e-9}  # relative, between a vecto
 AGREES_ROUNDED = 3e-2  # the same where products are rounded to bfloat16 or TF32
 
 
-_GLOBAL: list[tuple[Callable[[], Any], Callable[[Any], object]]] = [
-    (torch.get_num_threads, torch.set_num_threads),
-    (torch.get_default_dtype, torch.set_default_dtype),
-    (lambda: torch.empty(0).device, torch.set_default_device),  # torch.get_default_device takes three times as long
-    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-    (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
-    (lambda: torch.is_autocast_enabled("cpu"), lambda on: torch.set_autocast_enabled("cpu", on)),
-    (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled),
-    (lambda: _working_directory(), os.chdir),
+_RESTORED: list[Callable[[Any], object]] = [
+    *(torch.set_grad_enabled, torch.set_num_threads, torch.set_default_dtype, torch.set_default_device),
+    *(torch.set_float32_matmul_precision, torch.use_deterministic_algorithms),
+    *(lambda on: torch.set_autocast_enabled("cpu", on), torch._C._set_mkldnn_enabled, os.chdir),
 ]
-"""What a client's code may change for everybody after it, and how it is put back."""
-_AS_IS = nullcontext()
+"""How what a client's code may change for everybody after it is put back, in the order of `_settings`."""
+
+
+def _settings() -> tuple[Any, ...]:
+    try:
+        directory = os.getcwd()
+    except OSError:  # it has been removed
+        directory = None
+    return (
+        torch.is_grad_enabled(),
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        torch.empty(0).device,  # torch.get_default_device takes three times as long
+        torch.get_float32_matmul_precision(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_autocast_enabled("cpu"),
+        torch._C._get_mkldnn_enabled(),
+        directory,
+    )
 
 
 @dataclass(frozen=True)
@@ -82,30 +94,38 @@ class Numerics:
         rounded = self.mixed_precision or (self.tf32 and self.device.type == "cuda")
         return AGREES_ROUNDED if rounded else AGREES[self.dtype]
 
-    @contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> "_Applied":
         """Compute as the table says, with gradients; restore torch's global settings afterwards, whatever was set."""
-        before = [read() for read, _ in _GLOBAL]
-        if self.threads != torch.get_num_threads():
-            torch.set_num_threads(self.threads)
-        rounding = (
-            torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False) if self.mixed_precision else _AS_IS
-        )
+        return _Applied(self)
+
+
+class _Applied:
+    """What `Numerics.applied` enters, around every client: no generator, since small clients take a millisecond."""
+
+    __slots__ = ("_before", "_numerics", "_rounding")
+
+    def __init__(self, numerics: Numerics) -> None:
+        self._numerics, self._rounding = numerics, ExitStack()
+
+    def __enter__(self) -> None:
+        self._before, numerics = _settings(), self._numerics
+        if numerics.device.type == "cuda":
+            self._rounding.enter_context(_cuda(numerics.tf32))
+        if numerics.mixed_precision:
+            self._rounding.enter_context(torch.autocast(numerics.device.type, torch.bfloat16, cache_enabled=False))
+        if numerics.threads != torch.get_num_threads():
+            torch.set_num_threads(numerics.threads)
+        if not torch.is_grad_enabled():
+            torch.set_grad_enabled(True)
+
+    def __exit__(self, *raised: Any) -> None:
         try:
-            # enable_grad restores what was set, whatever is set inside
-            with _cuda(self.tf32) if self.device.type == "cuda" else _AS_IS, rounding, torch.enable_grad():
-                yield
+            self._rounding.__exit__(*raised)
         finally:
-            for (read, write), value in zip(_GLOBAL, before, strict=True):
-                if read() != value and value is not None:
-                    write(value)
-
-
-def _working_directory() -> str | None:
-    try:
-        return os.getcwd()
-    except OSError:  # it has been removed
-        return None
+            if (now := _settings()) != self._before:
+                for restore, value, found in zip(_RESTORED, self._before, now, strict=True):
+                    if found != value and value is not None:
+                        restore(value)
 
 
 @contextmanager

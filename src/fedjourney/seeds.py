@@ -30,16 +30,17 @@ class _Philox(threading.local):
 
     def __init__(self) -> None:
         self.generator = np.random.Philox(key=0)
-        self.fresh: Any = self.generator.state
+        self.start: Any = self.generator.state  # counter 0, nothing buffered
+        self.key = self.start["state"]["key"]
 
     def at(self, key: int) -> np.random.Philox:
         """Return the generator at the start of a key's stream."""
-        both = np.array([key & _WORD, key >> 64], dtype=np.uint64)
-        self.generator.state = self.fresh | {"state": {"counter": _ZEROS, "key": both}}
+        self.key[0], self.key[1] = key & _WORD, key >> 64
+        self.generator.state = self.start
         return self.generator
 
 
-_ZEROS, _WORD = np.zeros(4, dtype=np.uint64), (1 << 64) - 1
+_WORD = (1 << 64) - 1
 _philox = _Philox()
 
 

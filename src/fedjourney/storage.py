@@ -2,9 +2,11 @@
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+import torch
 
 from fedjourney.errors import RunError
 from fedjourney.tensors import Tensors
@@ -85,10 +87,12 @@ class ClientStates:
     """State that clients keep between rounds: `<folder>/<client>/<round>.safetensors`, the last two.
 
     It counts only once the server says so: a client loads exactly the round whose reply was accepted last. It is on the
-    disk only after `settle`, which whoever tells the server, or writes its checkpoint, calls before.
+    disk only after `settle`, which whoever tells the server, or writes its checkpoint, calls before. Clients that keep
+    the same bits one after the other, as those of an evolution do, share one file: no file is ever changed in place.
     """
 
     folder: Path
+    _last: tuple[Path, Tensors] = field(default=(Path(), {}), repr=False)  # what was saved last, and where
 
     def load(self, client: int, round: int) -> Tensors | None:
         """Return the state kept in `round` (-1: none yet, {}), or None where it is lost."""
@@ -100,11 +104,32 @@ class ClientStates:
         return load_file(path) if path.exists() else None
 
     def save(self, client: int, round: int, state: Tensors) -> None:
-        """Keep the state of a round, and drop all but the newest two."""
+        """Keep the state of a round, which nobody may change any more, and drop all but the newest two."""
         from safetensors.torch import save
 
         folder = self.folder / str(client)
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"{round}.safetensors", save(state), durable=_SYNC is None)
+        path, (other, before) = folder / f"{round}.safetensors", self._last
+        if not (_same_bits(state, before) and _linked(other, path)):
+            write_atomically(path, save(state), durable=_SYNC is None)
+        self._last = path, state
         for old in sorted(int(p.stem) for p in folder.glob("*.safetensors"))[:-2]:
             (folder / f"{old}.safetensors").unlink()
+
+
+def _same_bits(left: Tensors, right: Tensors) -> bool:
+    return left.keys() == right.keys() and all(
+        one.dtype == right[name].dtype
+        and one.shape == right[name].shape
+        and torch.equal(one.reshape(-1).view(torch.uint8), right[name].reshape(-1).view(torch.uint8))
+        for name, one in left.items()
+    )
+
+
+def _linked(file: Path, path: Path) -> bool:
+    """Give a file a second name, where its system can and that name is free; return whether it did."""
+    try:
+        os.link(file, path)
+    except OSError:
+        return False
+    return True

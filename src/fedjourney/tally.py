@@ -68,8 +68,10 @@ class Tally:
     @property
     def computed(self) -> Computed:
         """What was counted."""
-        examples = torch.cat([mask.reshape(-1) for mask in self._masks]).sum() if self._masks else 0
-        return Computed(int(examples), self.forwards)
+        masks = self._masks
+        if len(masks) > 1:
+            masks = [torch.cat([mask.reshape(-1) for mask in masks])]
+        return Computed(int(masks[0].sum()) if masks else 0, self.forwards)
 
 
 class _Counted:

@@ -55,6 +55,17 @@ def test_natural_owners_stay_whole() -> None:
     assert len(draw("natural", clients=5)) == 5
 
 
+@pytest.mark.parametrize("by", ["speaker", "label"])
+def test_natural_owners_are_those_of_flwr_datasets(by: str) -> None:
+    from datasets import Dataset
+    from flwr_datasets.partitioner import NaturalIdPartitioner
+
+    reference = NaturalIdPartitioner(partition_by=by)
+    reference.dataset = Dataset.from_dict({by: COLUMNS[by].tolist(), "row": list(range(2000))})
+    parts = [reference.load_partition(place)["row"] for place in range(reference.num_partitions)]
+    assert sorted(map(tuple, draw("natural", by=by))) == sorted(map(tuple, parts))
+
+
 def test_natural_holds_out_whole_clients() -> None:
     assert draw("natural").unseen == 4  # a tenth of 37
     assert draw("natural", clients=1).unseen == 0  # somebody trains

@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
+import numpy as np
 from annotated_types import Ge, Le, Lt
 
 from fedjourney.errors import ConfigError
 from fedjourney.partitions import Columns, Cuts, Shards
-from fedjourney.partitions._common import column, shards_of
+from fedjourney.partitions._common import column
 from fedjourney.seeds import permutation
 
 
@@ -32,10 +33,10 @@ def natural(
         clients: how many owners, 0 = all.
         unseen: share of them that never train; the model is evaluated on all that they hold.
     """
-    from flwr_datasets.partitioner import NaturalIdPartitioner
-
-    values = column(columns, by)
-    found = [rows for rows in shards_of(NaturalIdPartitioner(partition_by="by"), values) if len(rows) >= at_least]
+    _, owner = np.unique(column(columns, by), return_inverse=True)  # flwr-datasets filters all rows for each owner
+    rows = np.argsort(owner, kind="stable")
+    each = np.split(rows, np.flatnonzero(np.diff(owner[rows])) + 1)
+    found = [rows for rows in each if len(rows) >= at_least]
     if not found or clients > len(found):
         raise ConfigError(
             f'[partition] clients: expected at most the {len(found)} values of "{by}" with {at_least} examples '

@@ -102,7 +102,7 @@ def shard_gradient(task: Task) -> LocalUpdate:
 
     def finish(shared: Tensors, carry: Carry) -> Reply:
         count = float(carry.extra["count"].clamp(min=1))
-        downhill = {name: -(total / count) for name, total in group("sum", carry.extra).items()}
+        downhill = {name: total / -count for name, total in group("sum", carry.extra).items()}
         return Reply(under("update", downhill), {"loss": float(carry.extra["loss"]) / count}, {})
 
     return LocalUpdate(1, start, step, finish)
