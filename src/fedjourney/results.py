@@ -202,10 +202,9 @@ class Recorder:
         """Write the last committed round as checkpoint; records, and what clients kept, reach the disk first."""
         began = time.monotonic()
         with writing(self.folder):
-            if self.last.accepted:
-                settle()
-            for file in (self._rounds, self._clients):
-                os.fsync(file.fileno())
+            if not (self.last.accepted and settle()):
+                for file in (self._rounds, self._clients):
+                    os.fsync(file.fileno())
             write_atomically(self.folder / CHECKPOINT, self.last.encode())
         self._saved = time.monotonic()
         self._pause = max(CHECKPOINT_SECONDS, (self._saved - began) / CHECKPOINT_SHARE)
