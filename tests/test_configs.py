@@ -1,10 +1,13 @@
 """Every config resolves, runs again from its resolved form, and says what it shows."""
 
+import functools
 import re
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +22,14 @@ CONFIGS = [path for path in EVERY if path not in COMPARISONS]
 EXPECT = re.compile(r"^# expect: (final )?(test accuracy|personal/accuracy) ([\d.]+) ± ([\d.]+) over seeds 0-2$", re.M)
 """The mean over the last five evaluations (`final`: of the last), then mean and deviation over three seeds."""
 EXPECTED = {path: found for path in CONFIGS if (found := EXPECT.search(path.read_text()))}
+
+
+@functools.cache  # some are asked about twice
+def rounds_of(name: str, seed: int) -> list[dict[str, Any]]:
+    """Return the rounds of a config's run."""
+    experiment = config.load(ROOT / "configs" / f"{name}.toml", [f"experiment.seed={seed}"])
+    with tempfile.TemporaryDirectory() as folder:
+        return fedjourney.run(experiment, Path(folder) / "run").rounds
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -157,9 +168,8 @@ def test_help_and_list_import_neither_torch_nor_flwr() -> None:
         ("omniglot-prototypes", 0.59, 40, 2),
     ],
 )
-def test_a_config_reaches_what_it_says(tmp_path: Path, name: str, target: float, by: int, seed: int) -> None:
-    experiment = config.load(ROOT / "configs" / f"{name}.toml", [f"experiment.seed={seed}"])
-    rounds = fedjourney.run(experiment, tmp_path / "run").rounds
+def test_a_config_reaches_what_it_says(name: str, target: float, by: int, seed: int) -> None:
+    rounds = rounds_of(name, seed)
     metric = headline(rounds[-1]["test"]) or ""
     sign = -1 if lower_is_better(metric) else 1
     measured = [row for row in rounds if row["test"].get(metric) is not None]
@@ -170,20 +180,18 @@ def test_a_config_reaches_what_it_says(tmp_path: Path, name: str, target: float,
 @pytest.mark.numbers
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("name", "below"), [("monthly-gru", "rmse_seasonal"), ("fertility-gru", "rmse_last_change")])
-def test_a_forecast_is_better_than_what_learns_nothing(tmp_path: Path, name: str, below: str, seed: int) -> None:
-    experiment = config.load(ROOT / "configs" / f"{name}.toml", [f"experiment.seed={seed}"])
-    found = fedjourney.run(experiment, tmp_path / "run").rounds[-1]["test"]
+def test_a_forecast_is_better_than_what_learns_nothing(name: str, below: str, seed: int) -> None:
+    found = rounds_of(name, seed)[-1]["test"]
     assert found["rmse"] < found[below]
 
 
 @pytest.mark.numbers
 @pytest.mark.parametrize("path", EXPECTED, ids=lambda path: path.stem)
-def test_a_config_keeps_to_what_it_expects(tmp_path: Path, path: Path) -> None:
+def test_a_config_keeps_to_what_it_expects(path: Path) -> None:
     final, metric, mean, deviation = EXPECTED[path].groups()
     numbers = []
     for seed in range(3):
-        experiment = config.load(path, [f"experiment.seed={seed}"])
-        rounds = [row for row in fedjourney.run(experiment, tmp_path / str(seed)).rounds if row["test"]]
+        rounds = [row for row in rounds_of(path.stem, seed) if row["test"]]
         told = [
             row["test"]["accuracy"] if metric == "test accuracy" else row["evaluation"][metric]["mean"]
             for row in rounds[-1 if final else -5 :]

@@ -15,6 +15,7 @@ import fedjourney
 from fedjourney.comparison.cells import Cell
 from fedjourney.errors import ConfigError, RunError
 
+GLYPHS = Path(__file__).parents[2] / "configs" / "glyphs-prototypes.toml"
 SOME = 20  # rounds between two kills
 BESIDE = """
 [arms.alone]
@@ -89,6 +90,17 @@ def test_arms_run_once_are_registered_and_told(tmp_path: Path, file: Path) -> No
         fedjourney.compare(file, out, workers=0)
     with pytest.raises(RunError, match="got another"):
         fedjourney.compare(file, out.parent, workers=0)
+
+
+def test_who_guesses_in_an_episode_chooses_between_its_classes_alone(tmp_path: Path) -> None:
+    file = tmp_path / "few.toml"
+    file.write_text(
+        '[comparison]\nname = "few"\nseeds = [0]\n[budget]\nrounds = [1]\n[arms.episodes]\n'
+        f'[base]\nconfig = "{GLYPHS}"\nexperiment = {{ rounds = 1, evaluate_every = 1, cohort = 1 }}\n'
+    )
+    found = fedjourney.compare(file, tmp_path / "out", workers=0)
+    assert [trace.chance for trace in found.results.traces.values()] == [1 / 5]
+    assert f"fedjourney compare {file}" in found.page.read_text()
 
 
 def test_settings_of_an_earlier_comparison_are_judged_on_other_seeds(tmp_path: Path, file: Path) -> None:

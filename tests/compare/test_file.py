@@ -1,6 +1,7 @@
 """The comparison file: what it means, and every mistake in words before any work."""
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,13 @@ def test_a_base_can_be_an_experiments_file(tmp_path: Path, tables: dict[str, Any
     tables["base"] = {"config": "base.toml", "model": {"hidden": [4]}}
     one = parse(tables, base_dir=tmp_path).experiment("averaging", "iid", 0)
     assert (one.rounds, one["model"]["hidden"]) == (9, [4])
+
+
+def test_a_file_knows_the_command_that_goes_on_with_it(file: Path) -> None:
+    command = comparison.load(file, ["comparison.seeds=[0, 1]", "base.experiment.rounds=2"]).command
+    said = shlex.split(command)
+    assert said[:3] == ["fedjourney", "compare", str(file)]
+    assert said[3:] == ["--set", "comparison.seeds=[0, 1]", "--set", "base.experiment.rounds=2"]
 
 
 def test_trials_are_log_uniform_common_to_arms_and_whole_where_the_ends_are(tables: dict[str, Any]) -> None:

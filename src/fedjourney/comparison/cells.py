@@ -133,7 +133,6 @@ def compute(cell: Cell, data_root: Path | None = None, watch: Watch = lambda row
     from fedjourney import config, experiment
     from fedjourney.plan import plan
     from fedjourney.storage import write_atomically
-    from fedjourney.tasks._prediction import CrossEntropy
 
     folder = Path(cell.folder)
     parsed = config.parse(cell.text, where=f"{cell.title}: ", base_dir=Path(cell.base_dir))
@@ -162,10 +161,20 @@ def compute(cell: Cell, data_root: Path | None = None, watch: Watch = lambda row
         "paid": total(map(cost, rows)),
         "ended": ended,
         "start": start(built),
-        "classes": built.dataset.classes if isinstance(built.task, CrossEntropy) else 0,  # 0: guessing has no number
+        "classes": _guessed_from(built),
         "test": len(built.dataset.test),
     }
     write_atomically(folder / FILE, json.dumps(told).encode())
+
+
+def _guessed_from(built: Any) -> int:
+    """Return how many classes somebody who guesses has to choose from, 0 where guessing has no number."""
+    from fedjourney.tasks._few_shot import FewShot
+    from fedjourney.tasks._prediction import CrossEntropy
+
+    if isinstance(built.task, FewShot):
+        return built.task.ways
+    return built.dataset.classes if isinstance(built.task, CrossEntropy) else 0
 
 
 def start(built: Any) -> str:

@@ -133,6 +133,7 @@ class Comparison:
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
     where: str = field(default="", compare=False)
     base_dir: Path = field(default_factory=Path, compare=False)
+    command: str = field(default="", compare=False)  # that begins or goes on with it, where it was read from a file
 
     @property
     def settings_from(self) -> Path | None:

@@ -2,8 +2,10 @@
 
 import inspect
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -77,7 +79,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Comparison:
         raise ConfigError(f"{path}: an experiment, not a comparison. Run it with `fedjourney run {path}`.")
     for override in overrides:
         _override(raw, override)
-    return parse(raw, where=f"{path}: ", base_dir=path.resolve().parent)
+    told = ["fedjourney", "compare", str(path), *(part for override in overrides for part in ("--set", override))]
+    return replace(parse(raw, where=f"{path}: ", base_dir=path.resolve().parent), command=shlex.join(told))
 
 
 def parse(raw: dict[str, Any], *, where: str = "", base_dir: Path | None = None) -> Comparison:

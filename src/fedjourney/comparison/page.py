@@ -50,7 +50,7 @@ def page_of(results: Results, verdicts: Sequence[Verdict]) -> str:
         arms_of(results),
         "<h2>Run it again</h2>",
         '<p class="said">What is finished is not computed again; a run that was killed goes on.</p>'
-        f'<pre tabindex="0">fedjourney compare {esc(comparison.name)}.toml</pre>',
+        f'<pre tabindex="0">{esc(comparison.command or f"fedjourney compare {comparison.name}.toml")}</pre>',
     ]
     return document(comparison.name, "\n".join(part for part in parts if part))
 
