@@ -7,7 +7,7 @@ from fedjourney.memo import Memo
 from fedjourney.seeds import seed_for
 from fedjourney.strategies import Setting
 from fedjourney.strategies._evolution import direction
-from fedjourney.strategies._replay import Replayed
+from fedjourney.strategies._replay import Replayed, begun_with
 
 
 def test_values_are_made_once_and_the_longest_unused_is_forgotten_first() -> None:
@@ -54,9 +54,9 @@ def test_a_step_that_many_clients_replay_is_made_once_and_told_apart_by_every_bi
     strategy.step = lambda *told: (calls.append(told), step(*told))[1]  # type: ignore[func-returns-value, method-assign]
     params = {"w": torch.ones(2, 3), "b": torch.zeros(2)}
     news = {"weights": torch.arange(4.0)}
-    first = strategy._stepped(1, params, {}, news)
+    first = strategy._stepped(1, params, {}, news, begun_with(params, {}))
     first[0]["w"] += 1  # what one client does to its model is nothing to another
-    second = strategy._stepped(1, params, {}, news)
+    second = strategy._stepped(1, params, {}, news, begun_with(params, {}))
     assert len(calls) == 1
     assert torch.equal(second[0]["w"], step(1, params, {}, news)[0]["w"])
     others = [
@@ -67,5 +67,5 @@ def test_a_step_that_many_clients_replay_is_made_once_and_told_apart_by_every_bi
         (1, params, {}, {"weights": torch.arange(4.0) + 1}),
     ]
     for told in others:
-        strategy._stepped(*told)
+        strategy._stepped(*told, begun_with(*told[1:3]))
     assert len(calls) == 1 + len(others)

@@ -195,7 +195,7 @@ class ClientSide:
                 tensors = {n: t for n, t in tensors.items() if n not in update} | sent
                 kept |= {prefix + n: t for n, t in own.items()}
             if kept:
-                self.states.save(client.index, client.round, {n: t.cpu().contiguous().clone() for n, t in kept.items()})
+                self.states.save(client.index, client.round, kept)
         except FAULTS as error:
             return _raised(client.index, "transform", error)
         spent = cast(Metered, client.task).spent if self._metered else {}

@@ -42,7 +42,7 @@ class CarriedStates:
 
     def save(self, client: int, round: int, state: Tensors) -> None:
         """Keep what is to go back."""
-        self.kept[client] = state
+        self.kept[client] = {name: tensor.cpu().contiguous().clone() for name, tensor in state.items()}
 
 
 class Actor:

@@ -113,8 +113,13 @@ class Replayed(Rounds):
 
     def tell(self, round: int, params: Tensors, cohort: Cohort) -> Tensors:
         """Make the step, and keep what it was made from."""
-        news = self.news(round, cohort)
-        stepped, extra = self.step(round, params, self._extra(params), news)
+        news, extra = self.news(round, cohort), self._extra(params)
+        if self.downlink == "model":
+            stepped, extra = self.step(round, params, extra, news)
+        else:
+            before = _read(self.state["origin"]) if "origin" in self.state else begun_with(params, extra)
+            stepped, extra, origin = self._stepped(round, params, extra, news, before)
+            self.state["origin"] = _written(origin)
         self.notes = noted(cohort.tensors or {}, extra)
         rest = {name: tensor for name, tensor in self.state.items() if not name.startswith("extra/")}
         self.state = rest | prefixed("extra/", extra)
@@ -168,32 +173,61 @@ class Replayed(Rounds):
         if self.downlink == "model":
             model = {name: t for name, t in client.shared.items() if not name.startswith(("extra/", "today/"))}
             return self.answer(replace(client, shared=model, row=today), group(client.shared, "extra/"))
-        params, extra = self._catch_up(client)
+        params, extra, origin = self._catch_up(client)
         reply = self.answer(replace(client, shared=params, row=today), extra)
-        return Reply(reply.tensors, reply.metrics, reply.state | numbered(_snapshot(params, extra)))
+        named = {"origin": _written(origin)}
+        return Reply(reply.tensors, reply.metrics, reply.state | numbered(_snapshot(params, extra) | named))
 
-    def _catch_up(self, client: Client) -> tuple[Tensors, Tensors]:
-        """Return (parameters, extra) before this round's step: what is kept or sent, and the missed steps made."""
-        row = client.row
+    def _catch_up(self, client: Client) -> tuple[Tensors, Tensors, bytes]:
+        """Return (parameters, extra, origin) before this round's step: what is kept or sent, the missed steps made."""
+        row, before = client.row, kept(client.state)
         if start := group(row, "start/"):
             params, extra = start, self.begin(start)
         else:
-            base = row if group(row, "params/") else kept(client.state)
+            base = row if group(row, "params/") else before
             params, extra = group(base, "params/"), group(base, "extra/")
+        if "origin" in before and not (start or group(row, "params/")):
+            origin = _read(before["origin"])
+        else:
+            origin = begun_with(params, extra)
         for place, round in enumerate(row["rounds"].tolist() if "rounds" in row else ()):
             news = {name: stacked[place] for name, stacked in group(row, "news/").items()}
-            params, extra = self._stepped(round, params, extra, news)
-        return params, extra
+            params, extra, origin = self._stepped(round, params, extra, news, origin)
+        return params, extra, origin
 
-    def _stepped(self, round: int, params: Tensors, extra: Tensors, news: Tensors) -> tuple[Tensors, Tensors]:
-        """Return the step, made once for all the clients of this process that replay it."""
-        key = hashlib.sha256(str(round).encode())
-        for tensors in (params, extra, news):
-            key.update(str([(name, str(tensor.device)) for name, tensor in tensors.items()]).encode())
-            digest_update(key, tensors)
-        made = self._steps.get(key.digest(), lambda: self.step(round, params, extra, news))
-        stepped, after = ({name: tensor.clone() for name, tensor in one.items()} for one in made)
-        return stepped, after
+    def _stepped(
+        self, round: int, params: Tensors, extra: Tensors, news: Tensors, origin: bytes
+    ) -> tuple[Tensors, Tensors, bytes]:
+        """Return the step, made once for the server and all clients that one process has, and what it came from.
+
+        An *origin* says what a model and its extra are by how they came about: a digest of those that a client was sent
+        first, then of the origin before, the round and its news. Digests of the tensors themselves took a population
+        longer than the step.
+        """
+        after = _digest(origin + round.to_bytes(8, "little"), news)
+        here = str(next(iter(params.values())).device)
+        made = self._steps.get((after, here), lambda: self.step(round, params, extra, news))
+        stepped, more = ({name: tensor.clone() for name, tensor in one.items()} for one in made)
+        return stepped, more, after
+
+
+def begun_with(params: Tensors, extra: Tensors) -> bytes:
+    """Return the origin of a model and its extra that a client was sent."""
+    return _digest(b"", _snapshot(params, extra))
+
+
+def _written(origin: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(origin), dtype=torch.uint8)
+
+
+def _read(origin: torch.Tensor) -> bytes:
+    return origin.cpu().numpy().tobytes()
+
+
+def _digest(before: bytes, tensors: Tensors) -> bytes:
+    state = hashlib.sha256(before + str(list(tensors)).encode())
+    digest_update(state, tensors)
+    return state.digest()
 
 
 def _weight(made: tuple[Tensors, Tensors]) -> int:
