@@ -88,8 +88,8 @@ class ClientSide:
             at(exchange.clients[start])
             begun = [self._begin(exchange, place) for place in places]
             replies = iter(self._replies(half, [client for client in begun if isinstance(client, Client)]))
-            for client in begun:
-                yield client if isinstance(client, Answer) else self._answer(client, next(replies), exchange.work)
+            for place, client in zip(places, begun, strict=True):
+                yield client if isinstance(client, Answer) else self._answer(client, next(replies), exchange, place)
 
     def _begin(self, exchange: Exchange, place: int) -> "Client | Answer":
         """Return the client with its shard and its kept state, or the answer that says what is wrong with them."""
@@ -171,10 +171,10 @@ class ClientSide:
             return RuntimeError("the client changed the shared parameters in place; work on copies")
         return reply
 
-    def _answer(self, client: Client, reply: Reply | BaseException, work: str) -> Answer:
+    def _answer(self, client: Client, reply: Reply | BaseException, exchange: Exchange, place: int) -> Answer:
         """Check a reply's form, encode it, keep its state."""
         if isinstance(reply, BaseException):
-            return replace(_raised(client.index, work, reply), computed=client.tally.computed)
+            return replace(_raised(client.index, exchange.work, reply), computed=client.tally.computed)
         try:
             reply = well_formed(reply)
         except FAULTS as error:
@@ -195,7 +195,7 @@ class ClientSide:
                 tensors = {n: t for n, t in tensors.items() if n not in update} | sent
                 kept |= {prefix + n: t for n, t in own.items()}
             if kept:
-                self.states.save(client.index, client.round, kept)
+                self.states.save(client.index, client.round, kept, exchange.needed(place))
         except FAULTS as error:
             return _raised(client.index, "transform", error)
         spent = cast(Metered, client.task).spent if self._metered else {}

@@ -39,6 +39,7 @@ class Exchange:
         states: for each of them the round whose kept state counted last, -1: none yet.
         rows: for each of them what it alone receives, or nothing at all.
         like: names, shapes and dtypes that a reply's decoded tensors must have.
+        resumes: for each of them the round whose state a resume would ask for (-1: none, or not said).
     """
 
     kind: Literal["train", "evaluate"]
@@ -49,10 +50,15 @@ class Exchange:
     states: list[int]
     rows: list[Tensors] = field(default_factory=list)
     like: Tensors = field(default_factory=dict)
+    resumes: list[int] = field(default_factory=list)
 
     def row(self, place: int) -> Tensors:
         """Return what the client at that place alone receives."""
         return self.rows[place] if self.rows else {}
+
+    def needed(self, place: int) -> int:
+        """Return the oldest round whose state may still be asked of the client at that place."""
+        return self.resumes[place] if self.resumes else -1
 
     def bytes_down(self) -> int:
         """Return what all clients together receive, as it would weigh on a wire."""
@@ -73,6 +79,7 @@ class Exchange:
             clients=[self.clients[place] for place in places],
             states=[self.states[place] for place in places],
             rows=[self.rows[place] for place in places] if self.rows else [],
+            resumes=[self.resumes[place] for place in places] if self.resumes else [],
         )
 
 

@@ -146,6 +146,7 @@ def serve(built: Plan, grid: Grid, folder: Path, where: Where, watch: Watch | No
         strategy = FlowerStrategy(built, start.params, transport, held, max(start.round, 0))
         strategy.accepted = start.accepted
         recorder = Recorder(folder, start, watch or (lambda row: None))
+        strategy.checkpointed = recorder.checkpointed
 
         def commit(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
             """Evaluate and write the round: the one commit point."""
@@ -156,6 +157,7 @@ def serve(built: Plan, grid: Grid, folder: Path, where: Where, watch: Watch | No
             central = _central(built, grid, strategy.params) if strategy.evaluates(round_) or round_ == 0 else {}
             last = round_ in (0, experiment.rounds)
             recorder.commit(record, strategy.params, built.rounds.state, strategy.accepted, central, due=last)
+            strategy.checkpointed = recorder.checkpointed
             return None
 
         try:

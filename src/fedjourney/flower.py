@@ -90,6 +90,7 @@ class FlowerStrategy(Strategy):
     Attributes:
         params: the current parameters.
         accepted: client -> the last round whose kept state counted.
+        checkpointed: the same as of the last checkpoint, which a resume would go on with.
         record: the round under way.
         first_round: added to every round that Flower counts, so that a resumed run goes on.
     """
@@ -99,6 +100,7 @@ class FlowerStrategy(Strategy):
     ) -> None:
         self.plan, self.params, self.first_round = plan, params, first_round
         self.accepted: dict[int, int] = {}
+        self.checkpointed: dict[int, int] = {}
         self.record = RoundRecord(0)
         self._transport, self._held = transport, held
         self._every = plan.experiment["experiment"]["evaluate_every"]
@@ -196,8 +198,9 @@ class FlowerStrategy(Strategy):
             raise RunError(f"round {self.record.round}: the strategy asked a client twice in one exchange: {clients}.")
         rows = [ask.rows[place] for place in places] if ask.rows is not None else []
         states = [self.accepted.get(client, -1) for client in clients]
+        resumes = [self.checkpointed.get(client, -1) for client in clients]
         like = self.plan.rounds.like(self.params, ask.work)
-        exchange = Exchange("train", self.record.round, ask.work, ask.shared, clients, states, rows, like)
+        exchange = Exchange("train", self.record.round, ask.work, ask.shared, clients, states, rows, like, resumes)
         if not self.plan.rounds.pooled:
             self.record.bytes_down += exchange.bytes_down()
         return exchange

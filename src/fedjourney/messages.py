@@ -51,7 +51,8 @@ def write_exchange(exchange: Exchange, run: dict[str, Any], nodes: Mapping[int, 
     for node, own in places.items():
         part = exchange.at(own)
         rows = {f"row/{client}": to_arrays(row) for client, row in zip(part.clients, part.rows, strict=False) if row}
-        config = ConfigRecord(told | {"clients": part.clients, "state-rounds": part.states})
+        states = {"state-rounds": part.states, "state-resumes": part.resumes}
+        config = ConfigRecord(told | {"clients": part.clients, **states})
         content = RecordDict({"arrays": arrays, "config": config, **rows})
         messages.append(Message(content, dst_node_id=node, message_type=exchange.kind, group_id=group))
     return messages
@@ -69,7 +70,8 @@ def read_exchange(content: RecordDict, kind: str) -> Exchange:
     rows = [to_tensors(content[name]) if (name := f"row/{client}") in content else {} for client in clients]
     category: Literal["train", "evaluate"] = "evaluate" if kind == "evaluate" else "train"
     shared = to_tensors(content["arrays"])
-    return Exchange(category, told["round"], told["work"], shared, clients, list(told["state-rounds"]), rows)
+    states, resumes = list(told["state-rounds"]), list(told["state-resumes"])
+    return Exchange(category, told["round"], told["work"], shared, clients, states, rows, resumes=resumes)
 
 
 def write_answers(answers: Iterable[Answer]) -> RecordDict:

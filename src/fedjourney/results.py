@@ -147,6 +147,7 @@ class Recorder:
 
     def __init__(self, folder: Path, checkpoint: Checkpoint, watch: Callable[[dict[str, Any]], None]) -> None:
         self.folder, self.last, self._watch = folder, checkpoint, watch
+        self.checkpointed = dict(checkpoint.accepted)  # whose kept state a resume would ask for, of which round
         self._saved, self._pause = time.monotonic(), CHECKPOINT_SECONDS
         self._began = time.monotonic()
         with writing(folder):
@@ -194,7 +195,8 @@ class Recorder:
             self.last.fingerprint,
         )
         self._began = now
-        if due or accepted or now - self._saved >= self._pause:
+        # clients keep all states since the last checkpoint: that must not become many
+        if due or now - self._saved >= (CHECKPOINT_SECONDS if accepted else self._pause):
             self.save()
         self._watch(row)
 
@@ -206,7 +208,7 @@ class Recorder:
                 for file in (self._rounds, self._clients):
                     os.fsync(file.fileno())
             write_atomically(self.folder / CHECKPOINT, self.last.encode())
-        self._saved = time.monotonic()
+        self._saved, self.checkpointed = time.monotonic(), self.last.accepted
         self._pause = max(CHECKPOINT_SECONDS, (self._saved - began) / CHECKPOINT_SHARE)
 
     def close(self) -> None:

@@ -85,18 +85,18 @@ class States(Protocol):
     def load(self, client: int, round: int) -> Tensors | None:
         """Return the state kept in `round` (-1: none yet, {}), or None where it is lost."""
 
-    def save(self, client: int, round: int, state: Tensors) -> None:
-        """Keep the state of a round; its tensors stay the caller's, who may change them afterwards."""
+    def save(self, client: int, round: int, state: Tensors, oldest: int) -> None:
+        """Keep the state of a round; its tensors stay the caller's. What is older than `oldest` may go."""
 
 
 @dataclass
 class ClientStates:
-    """State that clients keep between rounds: `<folder>/<client>/<round>.safetensors`, the last two.
+    """State that clients keep between rounds: `<folder>/<client>/<round>.safetensors`.
 
-    It counts only once the server says so: a client loads exactly the round whose reply was accepted last. It is on the
-    disk only after `settle`, which whoever tells the server, or writes its checkpoint, calls before. Clients that keep
-    the same bits one after the other, as those of an evolution do, share one file, which is written and read once: no
-    file is ever changed in place.
+    It counts only once the server says so: a client loads exactly the round whose reply was accepted last, and after a
+    resume the one that was so at the checkpoint; it drops what is older. It is on the disk only after `settle`, which
+    whoever tells the server, or writes its checkpoint, calls before. Clients that keep the same bits one after the
+    other, as those of an evolution do, share one file, which is written and read once: none is ever changed in place.
     """
 
     folder: Path
@@ -121,8 +121,8 @@ class ClientStates:
             self._loaded = file, state
         return {name: tensor.clone() for name, tensor in state.items()}
 
-    def save(self, client: int, round: int, state: Tensors) -> None:
-        """Keep the state of a round, and drop all but the newest two."""
+    def save(self, client: int, round: int, state: Tensors, oldest: int) -> None:
+        """Keep the state of a round, and drop all from before the round `oldest`."""
         from safetensors.torch import save
 
         path, (other, before) = self._path(client, round), self._saved
@@ -133,9 +133,9 @@ class ClientStates:
             before = {name: tensor.cpu().contiguous().clone() for name, tensor in state.items()}
             write_atomically(Path(path), save(before), durable=_SYNC is None)
         self._saved = path, before
-        kept = [int(name.removesuffix(_STATE)) for name in os.listdir(folder) if name.endswith(_STATE)]
-        for old in sorted(kept)[:-2]:
-            os.unlink(self._path(client, old))
+        for name in os.listdir(folder):
+            if name.endswith(_STATE) and int(name.removesuffix(_STATE)) < oldest:
+                os.unlink(f"{folder}/{name}")
 
     def _path(self, client: int, round: int) -> str:
         return f"{self.folder}/{client}/{round}{_STATE}"  # a Path costs a small client more than the file

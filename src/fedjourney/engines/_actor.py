@@ -40,7 +40,7 @@ class CarriedStates:
         """Return what came for that client."""
         return self.given[client]
 
-    def save(self, client: int, round: int, state: Tensors) -> None:
+    def save(self, client: int, round: int, state: Tensors, oldest: int) -> None:
         """Keep what is to go back."""
         self.kept[client] = {name: tensor.cpu().contiguous().clone() for name, tensor in state.items()}
 

@@ -74,10 +74,17 @@ class _Worker:
         self._params = self._common.read(placed)
 
     def block(
-        self, job: int, slot: int, alone: bool, clients: list[int], states: list[int], rows: list[Any]
+        self,
+        job: int,
+        slot: int,
+        alone: bool,
+        clients: list[int],
+        states: list[int],
+        rows: list[Any],
+        resumes: list[int],
     ) -> tuple[Any, ...]:
         """Answer for a block; what is large goes to the slot's memory."""
-        part = replace(self._exchange, clients=clients, states=states, rows=rows)
+        part = replace(self._exchange, clients=clients, states=states, rows=rows, resumes=resumes)
         block = self._side.block(part, self._at, alone)
         self._at(NOBODY)
         sums, arena = block.sums, self._own[slot]

@@ -36,7 +36,7 @@ class _BlockJob(Job):
     def message(self, slot: int) -> tuple[Any, ...]:
         """Return what a worker is told, without the clients that are left out."""
         part = self.exchange.at(i for i, client in enumerate(self.exchange.clients) if self.deaths[client] < TRIES)
-        return "block", slot, self.alone, part.clients, part.states, part.rows
+        return "block", slot, self.alone, part.clients, part.states, part.rows, part.resumes
 
     def died(self, client: int) -> None:
         """Note where a worker died; from now on clients are computed alone, so that it is known whose fault it is."""

@@ -82,8 +82,10 @@ class _BlockJob(_Job):
     def block(self) -> Block:
         """Return the block, and keep the state of its clients."""
         answers, tensors, sums, kept = self.result
-        for client, state in kept.items():
-            self._states.save(client, self.exchange.round, unpacked(state))
+        for place, client in enumerate(self.exchange.clients):
+            if client in kept:
+                state, needed = unpacked(kept[client]), self.exchange.needed(place)
+                self._states.save(client, self.exchange.round, state, needed)
         for answer, arrays in zip(answers, tensors, strict=True):
             answer.tensors = unpacked(arrays)
         found = {answer.client: answer for answer in answers}
