@@ -15,8 +15,9 @@ import pytest
 from process import command, environment
 
 import fedjourney
-from fedjourney import config
+from fedjourney import config, results
 from fedjourney.errors import RunError
+from fedjourney.results import Checkpoint
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -34,8 +35,9 @@ def longer(small: str, tmp_path: Path) -> Path:
 
 
 @pytest.mark.kill
-@pytest.mark.parametrize("engine", ["serial", "local"])
-def test_kill_at_random_moments_then_resume(longer: Path, tmp_path: Path, engine: str) -> None:
+@pytest.mark.parametrize(("engine", "strategy"), [("serial", "fedavg"), ("local", "scaffold")])
+def test_kill_at_random_moments_then_resume(longer: Path, tmp_path: Path, engine: str, strategy: str) -> None:
+    longer.write_text(longer.read_text() + f'[strategy]\nname = "{strategy}"\n')
     reference = fedjourney.run(fedjourney.load(longer), tmp_path / "reference")
     folder, chance = tmp_path / "killed", random.Random(time.time_ns())
     kills, begun = 0, False
@@ -54,6 +56,24 @@ def test_kill_at_random_moments_then_resume(longer: Path, tmp_path: Path, engine
     resumed = fedjourney.resume(folder)
     assert resumed.digest == reference.digest
     assert records(folder) == records(tmp_path / "reference")
+
+
+@pytest.mark.parametrize("engine", ["serial", "local"])
+def test_what_clients_kept_since_the_last_checkpoint_is_computed_again(
+    small: str, tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "CHECKPOINT_SECONDS", 1e6)  # none between the first and the last
+    whole = config.parse(small + '[strategy]\nname = "scaffold"\n', [f"engine.name={engine}"])
+
+    def copy(row: dict[str, Any]) -> None:
+        if row["round"] == 3:
+            shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+
+    digest = fedjourney.run(whole, tmp_path / "whole", watch=copy).digest
+    assert Checkpoint.read(tmp_path / "cut" / "checkpoint.safetensors").round == 0
+    assert {path.stem for path in (tmp_path / "cut" / "state").glob("*/*")} >= {"1", "2", "3"}
+    assert fedjourney.resume(tmp_path / "cut").digest == digest
+    assert records(tmp_path / "cut") == records(tmp_path / "whole")
 
 
 @pytest.mark.kill
