@@ -1,12 +1,13 @@
 """Which share of a run's time is spent outside of model and environment: prints one JSON line a config.
 
-    python benchmarks/outside.py configs/quickstart.toml configs/cartpole-ppo.toml --rounds 5
+    python benchmarks/outside.py configs/quickstart.toml configs/cartpole-ppo.toml --seconds 5
 
 A config is run in one process of one thread (`engine = "serial"`), without evaluation. The clock of the model runs in
 gradients (forward and backward), in scoring and evaluating, and while an environment is acted in; that of the optimizer
 in the rest of a local step (momentum, moving the parameters), which any training loop has. Everything else is outside:
 drawing batches and noise, folding, the server, messages, records, files. Start-up is left out: the first round does not
-count.
+count. A share is the median of the rounds', of which there are as many as the seconds hold, at least five: what else a
+machine does makes single rounds long.
 """
 
 import argparse
@@ -15,12 +16,13 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 
 from fedjourney import batching, config, experiment, updates
@@ -33,6 +35,7 @@ SMALL = (
     *("bandits-ppo", "functions-gru", "digits-mps", "digits-circuit", "cluster-qcnn", "ising-shadows"),
     "digits-cnn-genetic",
 )
+LEAST = 5  # rounds
 TIMED = ("outputs", "fitness", "evaluate", "_play")  # methods of tasks; the last one acts in bandits
 
 
@@ -103,30 +106,34 @@ def _tasks() -> list[type[Any]]:
     return found
 
 
-def share(file: Path, rounds: int) -> dict[str, Any]:
+class Enough(Exception):  # noqa: N818 - nothing is wrong
+    """The seconds are over."""
+
+
+def share(file: Path, seconds: float) -> dict[str, Any]:
     """Run a config; return the shares of time outside and in the optimizer, and a client's milliseconds a round."""
-    planned = config.load(
-        str(file), [f"experiment.rounds={rounds + 2}", "experiment.evaluate_every=0"], engine="serial"
-    )
+    planned = config.load(str(file), ["experiment.rounds=1000000", "experiment.evaluate_every=0"], engine="serial")
     clock, marks = Clock(), list[tuple[float, float, float]]()
-    with tempfile.TemporaryDirectory() as folder, watched(clock):
-        began: list[float] = []
+    with tempfile.TemporaryDirectory() as folder, watched(clock), suppress(Enough):
+        answered: list[int] = []
 
         def watch(row: dict[str, Any]) -> None:
             marks.append((time.perf_counter(), clock.seconds, clock.optimizer))
-            began.append(row["clients"]["answered"])
+            answered.append(row["clients"]["answered"])
+            if len(marks) >= LEAST + 2 and marks[-1][0] - marks[1][0] >= seconds:
+                raise Enough
 
         experiment.run(planned, Path(folder) / "run", watch=watch)
-    # the last round evaluates: it is left out, as well as the first
-    whole, model, optimizer = (end - start for start, end in zip(marks[1], marks[-2], strict=True))
-    clients = sum(began[2:-1])
-    if not clients:
-        raise SystemExit(f"{file}: no client answered, there is nothing to measure")
+    if not all(answered[1:]):
+        raise SystemExit(f"{file}: no client answered in a round, there is nothing to measure")
+    rounds = np.diff(np.array(marks[1:]), axis=0)  # [rounds, 3]; the first is start-up
+    whole, model, optimizer = rounds.T
     return {
         "config": file.stem,
-        "outside": round(1 - (model + optimizer) / whole, 3),
-        "optimizer": round(optimizer / whole, 3),
-        "ms_a_client": round(1e3 * whole / clients, 3),
+        "outside": round(float(np.median(1 - (model + optimizer) / whole)), 3),
+        "optimizer": round(float(np.median(optimizer / whole)), 3),
+        "ms_a_client": round(float(np.median(1e3 * whole / answered[2:])), 3),
+        "rounds": len(rounds),
     }
 
 
@@ -134,11 +141,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="*", type=Path, help="default: a small one of every task")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5.0)
     told = parser.parse_args()
     torch.set_num_threads(1)
     for file in told.configs or [CONFIGS / f"{name}.toml" for name in SMALL]:
-        print(json.dumps(share(file, told.rounds)), flush=True)
+        print(json.dumps(share(file, told.seconds)), flush=True)
 
 
 if __name__ == "__main__":
