@@ -1,8 +1,8 @@
 """Batches: fixed shapes, padded and masked, in a seeded order."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -82,6 +82,11 @@ def minibatches(x: Tensors, y: Tensors, size: int, seed: int, most: int = 0) -> 
     """Return one pass over the examples; with `most` only so many first batches of it."""
     steps = -(-len(next(iter(x.values()))) // size)
     return Pass(x, y, size, seed, min(steps, most) if most else steps)
+
+
+def first(batches: Iterable[Batch]) -> Batch:
+    """Return the first batch, without gathering those after it."""
+    return next(iter(replace(batches, steps=min(batches.steps, 1)) if isinstance(batches, Pass) else batches))
 
 
 def apart(stack: Batch) -> Iterator[Batch]:

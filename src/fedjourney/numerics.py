@@ -105,22 +105,28 @@ class _Applied:
     __slots__ = ("_before", "_numerics", "_rounding")
 
     def __init__(self, numerics: Numerics) -> None:
-        self._numerics, self._rounding = numerics, ExitStack()
+        self._numerics = numerics
+        self._rounding: ExitStack | None = None
 
     def __enter__(self) -> None:
-        self._before, numerics = _settings(), self._numerics
-        if numerics.device.type == "cuda":
-            self._rounding.enter_context(_cuda(numerics.tf32))
-        if numerics.mixed_precision:
-            self._rounding.enter_context(torch.autocast(numerics.device.type, torch.bfloat16, cache_enabled=False))
-        if numerics.threads != torch.get_num_threads():
+        numerics, self._before = self._numerics, _settings()
+        with_gradients, threads, *_ = self._before
+        cuda = numerics.device.type == "cuda"
+        if cuda or numerics.mixed_precision:
+            self._rounding = ExitStack()
+            if cuda:
+                self._rounding.enter_context(_cuda(numerics.tf32))
+            if numerics.mixed_precision:
+                self._rounding.enter_context(torch.autocast(numerics.device.type, torch.bfloat16, cache_enabled=False))
+        if threads != numerics.threads:
             torch.set_num_threads(numerics.threads)
-        if not torch.is_grad_enabled():
+        if not with_gradients:
             torch.set_grad_enabled(True)
 
     def __exit__(self, *raised: Any) -> None:
         try:
-            self._rounding.__exit__(*raised)
+            if self._rounding is not None:
+                self._rounding.__exit__(*raised)
         finally:
             if (now := _settings()) != self._before:
                 for restore, value, found in zip(_RESTORED, self._before, now, strict=True):

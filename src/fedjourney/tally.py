@@ -4,8 +4,7 @@ The counts are part of no digest and of no message's weight: they tell what a re
 """
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -38,14 +37,12 @@ class Tally:
     forwards: int = 0
     _masks: list[torch.Tensor] = field(default_factory=list)  # of every gradient, summed at the end
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self) -> "_Watching":
         """Count every gradient that is taken meanwhile, outside of lanes, by whomever."""
-        before = WATCHED.set(lambda batch: self._masks.append(batch.mask))
-        try:
-            yield
-        finally:
-            WATCHED.reset(before)
+        return _Watching(self._note)
+
+    def _note(self, batch: Batch) -> None:
+        self._masks.append(batch.mask)
 
     def forget(self) -> None:
         """Begin again: what was computed in vain (in lanes that failed) is not charged."""
@@ -72,6 +69,19 @@ class Tally:
         if len(masks) > 1:
             masks = [torch.cat([mask.reshape(-1) for mask in masks])]
         return Computed(int(masks[0].sum()) if masks else 0, self.forwards)
+
+
+class _Watching:
+    """A look at every gradient until it is left: no generator, as in `numerics`."""
+
+    def __init__(self, tell: Callable[[Batch], None]) -> None:
+        self._tell = tell
+
+    def __enter__(self) -> None:
+        self._before = WATCHED.set(self._tell)
+
+    def __exit__(self, *raised: object) -> None:
+        WATCHED.reset(self._before)
 
 
 class _Counted:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import vmap
 from torch.nn import functional as F
 
-from fedjourney.batching import Batch, minibatches
+from fedjourney.batching import Batch, first, minibatches
 from fedjourney.data import Examples
 from fedjourney.kernels import OwnPooling
 from fedjourney.stateless import Stateless
@@ -76,7 +76,7 @@ class PerExample(ABC):
         With `build` the population holds, for each candidate, whatever `build` makes its parameters from inside its
         lane, so that what candidates share need not be copied (low-rank perturbations).
         """
-        batch = next(iter(self.batches({}, shard, seed)))
+        batch = first(self.batches({}, shard, seed))
 
         def loss(candidate: Tensors) -> torch.Tensor:
             return self.loss(candidate if build is None else build(candidate), batch)

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge, Le
 from torch.func import vmap
 
-from fedjourney.batching import Batch, minibatches
+from fedjourney.batching import Batch, first, minibatches
 from fedjourney.data import Examples
 from fedjourney.errors import ConfigError
 from fedjourney.stateless import Stateless
@@ -80,7 +80,7 @@ class _Correlations:
         self, population: Tensors, shard: Examples, seed: int, build: Callable[[Tensors], Tensors] | None = None
     ) -> torch.Tensor:
         """Return minus the loss [M] of every candidate (or of what `build` makes of it) on one common minibatch."""
-        batch = next(iter(self.batches({}, shard, seed)))
+        batch = first(self.batches({}, shard, seed))
 
         def loss(candidate: Tensors) -> torch.Tensor:
             return self.loss(candidate if build is None else build(candidate), batch)
