@@ -3,6 +3,7 @@
 Everything works on flat vectors [P]: the parameters one after the other, in the order of their names on the wire.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Annotated, Literal, TypeAlias
 
@@ -132,6 +133,8 @@ def score(
 
 def no_worse_than_finite(fitness: torch.Tensor) -> torch.Tensor:
     """Return the fitness with what is not finite set to the worst that is: one wild candidate costs no reply."""
+    if math.isfinite(float(fitness.sum())):  # then all are, as almost always
+        return fitness
     finite = torch.isfinite(fitness)
     if not bool(finite.any()):
         return fitness
