@@ -1,10 +1,17 @@
 """One pass over a shard: every example once, padded, in the same batches however they are asked for."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from fedjourney import config
 from fedjourney.batching import Batch, apart, first, minibatches
+from fedjourney.data import Examples
+from fedjourney.plan import plan
 from fedjourney.seeds import permutation
+
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def examples(count: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -43,3 +50,20 @@ def test_batches_are_the_same_one_by_one_stacked_or_the_first_alone(count: int, 
         assert same(one, third)
     assert same(first(taken), batches[0])
     assert same(first(iter(batches)), batches[0])
+
+
+def test_examples_lie_one_behind_the_other_whatever_strides_they_came_with() -> None:
+    one = torch.arange(24.0).view(6, 2, 2).unsqueeze(1).as_strided((6, 1, 2, 2), (4, 1, 2, 1))
+    assert one.is_contiguous()  # so it counts, with the stride of channels that lie last
+    laid = Examples({"image": one}, {"label": torch.arange(12).view(6, 2)[:, 0]}).laid_out()
+    assert laid.x["image"].stride() == (4, 4, 2, 1)
+    assert laid.y["label"].stride() == (1,)
+    assert torch.equal(laid.x["image"], one)
+    assert laid.y["label"].tolist() == list(range(0, 12, 2))
+
+
+def test_a_plan_lays_its_data_out() -> None:
+    built = plan(config.load(CONFIGS / "digits-resnet8.toml"))
+    for split in (built.dataset.train, built.dataset.validation, built.dataset.test):
+        for tensor in (*split.x.values(), *split.y.values()):
+            assert tensor.stride() == torch.empty(tensor.shape).stride()

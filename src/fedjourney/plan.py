@@ -171,6 +171,8 @@ def held(experiment: Experiment, data_root: Path | None) -> tuple[Dataset, Shard
     source = Source(data_root or data_dir(), cache_dir(), seed_for(seed, "data"), experiment.base_dir)
     dataset = _expected("data", experiment, plugins.build("data", experiment["data"], source), Dataset)
     checks.check_data(dataset)
+    splits = {name: getattr(dataset, name).laid_out() for name in ("train", "validation", "test")}
+    dataset = replace(dataset, **splits)
     checks.check_column(experiment["partition"], dataset)
     count = len(dataset.train)
     shards = plugins.build("partition", experiment["partition"], dataset.columns, count, seed_for(seed, "partition"))

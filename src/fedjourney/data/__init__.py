@@ -44,9 +44,23 @@ class Examples:
         x, y = ({k: v.index_select(0, rows) for k, v in part.items()} for part in (self.x, self.y))  # v[rows] is slower
         return Examples(x, y)
 
+    def laid_out(self) -> "Examples":
+        """Return the examples as they lie after a copy, one behind the other.
+
+        A dimension of one may have any stride and the tensor counts as contiguous all the same; but by the stride of a
+        single channel PyTorch chooses how it convolves, and so the bits.
+        """
+        x, y = ({name: _laid_out(tensor) for name, tensor in part.items()} for part in (self.x, self.y))
+        return Examples(x, y)
+
     def on(self, device: torch.device) -> "Examples":
         """Return the examples on a device; what is there already is not copied."""
         return Examples({k: v.to(device) for k, v in self.x.items()}, {k: v.to(device) for k, v in self.y.items()})
+
+
+def _laid_out(tensor: torch.Tensor) -> torch.Tensor:
+    tensor = tensor.contiguous()
+    return tensor.as_strided(tensor.shape, torch.empty(tensor.shape, device="meta").stride())
 
 
 @dataclass(frozen=True)
