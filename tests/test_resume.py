@@ -82,6 +82,7 @@ def test_interrupt_saves_and_says_how_to_go_on(longer: Path, tmp_path: Path) -> 
     process = subprocess.Popen(
         command(["run", longer, "--out", tmp_path / "run", "--engine", "local"]),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **environment({}),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests under nohup would hand on "ignored"
     )  # fmt: skip
     assert process.stdout is not None
     while "\n" not in (line := process.stdout.readline()) or not line.strip().startswith("3 "):
