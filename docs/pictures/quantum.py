@@ -1,7 +1,7 @@
 """The picture of docs/07-quantum.md, from two runs.
 
     .venv/bin/fedjourney run configs/annni-qcnn.toml --out runs/annni
-    .venv/bin/fedjourney run configs/heisenberg.toml --out runs/heisenberg
+    .venv/bin/fedjourney run configs/heisenberg.toml --out runs/heisenberg --data-dir DIR
     .venv/bin/python docs/pictures/quantum.py docs/pictures/quantum.png runs/annni runs/heisenberg
 
 Left: the phase that the network names at each point of the ANNNI chain's plane, none of which it was trained on, and
