@@ -49,6 +49,7 @@ MISTAKES = [
         ["[task] batch_size", "less than or equal to 1000000"],
     ),
     ("[engine]", '[task]\nname = "next_character"\n[engine]', ["[task] next_character", "classification"]),
+    ("[engine]", '[strategy]\nname = "fedper"\npersonal = []\n[engine]', ["[strategy] personal", "got []"]),
     ("[engine]", '[strategy]\nname = "open_es"\npopulation = 7\n[engine]', ["[strategy] population", "multiple of 2"]),
     (
         "[engine]",

@@ -63,6 +63,16 @@ def test_a_client_that_fails_costs_its_reply_not_the_run(
     assert run(text, tmp_path / "b", "engine.name=local", "engine.workers=2").digest == serial.digest
 
 
+@pytest.mark.parametrize("strategy", ["fedavg", "open_es"])
+def test_numbers_that_are_not_finite_name_the_setting_that_moves_the_parameters(
+    small: str, tmp_path: Path, strategy: str
+) -> None:
+    far = "update.learning_rate=1e38" if strategy == "fedavg" else "strategy.sigma=1e38"
+    found = run(small, tmp_path / "a", f"strategy.name={strategy}", far)
+    said = {failure["message"] for row in found.rounds for failure in row["clients"]["failed"]}
+    assert any(("[update]" if strategy == "fedavg" else "[strategy] learning_rate or sigma") in text for text in said)
+
+
 def test_client_state_counts_once_per_accepted_reply_and_survives_a_resume(
     small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

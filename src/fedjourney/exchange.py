@@ -133,7 +133,7 @@ def fold_block(
     for answer in answers:
         block.answers.append(answer)
         if answer.problem is None:
-            answer.problem = _decode(answer, transforms, like, trusting, rounds.partial)
+            answer.problem = _decode(answer, transforms, like, trusting, rounds)
         if answer.problem is None and fold is not None:
             try:
                 weight = rounds.weight(Reply(answer.tensors, answer.metrics, {}))
@@ -150,7 +150,7 @@ def fold_block(
 
 
 def _decode(
-    answer: Answer, transforms: list[Transform], like: Tensors, trusting: bool, partial: bool
+    answer: Answer, transforms: list[Transform], like: Tensors, trusting: bool, rounds: Rounds
 ) -> Problem | None:
     """Undo the transforms in place; return what is wrong with the reply, if anything is."""
     if "num-examples" not in answer.metrics:
@@ -162,11 +162,12 @@ def _decode(
         for transform in reversed(transforms) if sends else ():
             part = {name: tensor for name, tensor in tensors.items() if name.startswith("update/")}
             tensors = {n: t for n, t in tensors.items() if n not in part} | transform.decode(part, like)
-        _same_form(tensors, {name: like[name] for name in like if name in tensors} if partial else like)
+        _same_form(tensors, {name: like[name] for name in like if name in tensors} if rounds.partial else like)
     except Exception as error:  # whatever a foreign reply makes a transform raise costs that reply alone
         return Problem("malformed", "decode", f"{type(error).__name__}: {error}")
     if not finite({} if trusting else tensors, answer.metrics):
-        return Problem("not finite", "reply", "NaN or infinity in the reply. Lower [update] learning_rate?")
+        steps = "[update] learning_rate" if rounds.uses_update else "[strategy] learning_rate or sigma"
+        return Problem("not finite", "reply", f"NaN or infinity in the reply. Lower {steps}?")
     answer.tensors = {name: tensors[name] for name in like if name in tensors}
     return None
 

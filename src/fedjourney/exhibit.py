@@ -31,7 +31,7 @@ class Exhibits(Protocol):
 
 
 def write(folder: Path, task: Task, params: Tensors, examples: Examples) -> None:
-    """Write `exhibit.json` into a run folder, if the task has anything to show.
+    """Write `exhibit.json` into a run folder, if the task has anything to show and examples to show it on.
 
     Each entry is {"name", "text"}, {"name", "picture", "width", "height"} with a PNG as a data URL, or
     {"name", "problem"}: what cannot be made or shown is said in words, and costs nothing else.
@@ -39,7 +39,7 @@ def write(folder: Path, task: Task, params: Tensors, examples: Examples) -> None
     Raises:
         OSError: the folder cannot be written.
     """
-    if not isinstance(task, Exhibits):
+    if not isinstance(task, Exhibits) or not len(examples):
         return
     try:
         found: Any = task.exhibit({name: tensor.clone() for name, tensor in params.items()}, examples)

@@ -214,6 +214,8 @@ def _model(fields: Mapping[str, tuple[Any, Any]]) -> Any:
 def _expectation(error: Any) -> str:
     if error["type"] == "missing":
         return "expected a value, got none. Add it."
+    if error["type"] == "too_short":
+        return f"expected {error['ctx']['min_length']} or more items, got {error['input']!r}."
     said = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
     return f"expected {said}, got {error['input']!r}."
 

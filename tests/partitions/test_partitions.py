@@ -94,7 +94,7 @@ def test_virtual_draws_are_uniform() -> None:
         ("iid", {"clients": 2001}, ["2000", "2001"]),
         ("shards", {"clients": 1001}, ["2000", "1001"]),
         ("dirichlet", {"by": "labl"}, ['no column "labl"', 'Did you mean "label"?']),
-        ("natural", {"at_least": 500}, ["at_least"]),
+        ("natural", {"at_least": 500}, ["[partition] at_least", "of 37 values", "got 500"]),
         ("natural", {"clients": 38}, ["37", "38"]),
     ],
 )

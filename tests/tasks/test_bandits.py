@@ -59,6 +59,12 @@ def every_table(arms: int, pulls: int, a: float, b: float) -> tuple[np.ndarray, 
     return tables, (beta_function(a + won, b + pulls - won) / beta_function(a, b)).prod(1)
 
 
+def test_a_run_without_test_trials_shows_nothing_and_one_of_a_single_pull_learns(tmp_path: Path) -> None:
+    found = fedjourney.run(config.parse(SMALL, ["data.test=0", "data.pulls=1", "task.trials=1"]), tmp_path / "a")
+    assert not (found.folder / "exhibit.json").exists()
+    assert all(row["clients"]["answered"] == 3 for row in found.rounds[1:])
+
+
 @pytest.mark.parametrize(("arms", "pulls"), [(2, 1), (2, 3), (3, 2)])
 @pytest.mark.parametrize("prior", [(1.0, 1.0), (0.6, 2.5)])
 def test_the_optimum_is_the_best_of_every_policy(arms: int, pulls: int, prior: tuple[float, float]) -> None:

@@ -303,6 +303,18 @@ def test_a_policy_without_a_value_learns_by_reinforce_or_evolution() -> None:
     assert [tuple(tensor.shape) for tensor in params.values()] == [(8, 4), (8,), (2, 8), (2,)]
 
 
+@pytest.mark.parametrize("algorithm", ["reinforce", "ppo"])
+def test_a_rollout_of_one_step_is_learned_from_by_its_advantage(algorithm: str) -> None:
+    task = built("task.environments=1", "task.steps=1", f"task.algorithm={algorithm}", "model.critic=true").task
+    advantage = torch.tensor([0.25], dtype=torch.float64)
+    logits = torch.tensor([[0.5, -0.5]], dtype=torch.float64)
+    y = task.learned_from(logits, torch.tensor([1]), {"advantage": advantage, "return": advantage})  # type: ignore[attr-defined]
+    assert torch.equal(y["advantage"], advantage)
+    two = torch.tensor([0.25, 0.75], dtype=torch.float64)
+    y = task.learned_from(logits.expand(2, 2), torch.tensor([1, 0]), {"advantage": two, "return": two})  # type: ignore[attr-defined]
+    np.testing.assert_allclose(y["advantage"].numpy(), stats.zscore(two.numpy(), ddof=1), rtol=1e-6)
+
+
 def test_scaled_rewards_are_learned_from_and_not_told() -> None:
     text = SMALL.replace('"policy"', '"mlp"') + ADAM  # without a value what is learned from is the reward alone
     plain, scaled = (built("task.algorithm=reinforce", f"task.reward_scale={by}", text=text) for by in (1.0, 0.25))

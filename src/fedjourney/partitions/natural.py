@@ -37,10 +37,15 @@ def natural(
     rows = np.argsort(owner, kind="stable")
     each = np.split(rows, np.flatnonzero(np.diff(owner[rows])) + 1)
     found = [rows for rows in each if len(rows) >= at_least]
-    if not found or clients > len(found):
+    if not found:
+        raise ConfigError(
+            f"[partition] at_least: expected at most {max(map(len, each))}, the examples of the largest of {len(each)} "
+            f'values of "{by}", got {at_least}. Lower it.'
+        )
+    if clients > len(found):
         raise ConfigError(
             f'[partition] clients: expected at most the {len(found)} values of "{by}" with {at_least} examples '
-            f"or more, got {clients or 'all of none'}. Lower clients or at_least."
+            f"or more, got {clients}. Lower clients or at_least."
         )
     found.sort(key=lambda rows: int(rows[0]))
     drawn = permutation(seed, len(found))[: clients or None]

@@ -106,15 +106,19 @@ class PolicyGradient:
     def learned_from(self, logits: torch.Tensor, action: torch.Tensor, found: Tensors) -> Tensors:
         """Return the targets of a rollout: actions, advantages (normalised over all of it), returns, log-probabilities.
 
+        The advantage of a single action stays as it is: one number has no spread.
+
         Args:
             logits: when it was acted [..., A].
             action: what was done [...].
             found: `advantage` and `return` [...].
         """
         advantage = found["advantage"]
+        if advantage.numel() > 1:
+            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         return {
             "action": action,
-            "advantage": (advantage - advantage.mean()) / (advantage.std() + 1e-8),
+            "advantage": advantage,
             "return": found["return"],
             "log_probability": torch.log_softmax(logits, -1).gather(-1, action[..., None]).squeeze(-1),
         }
