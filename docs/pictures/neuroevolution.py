@@ -90,6 +90,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = fedjourney.run(experiment, said.out or Path(folder) / "run")
     print(f"{len(EVERY)} generations, test {result.rounds[-1]['test']}, digest {result.digest}")
+    print("fitness in the last generation:", " ".join(f"{fitness:.4g}" for fitness in sorted(EVERY[-1][1])))
     found = plan(experiment)
     means = np.stack([individuals.mean(0) for individuals, _ in EVERY])
     origin = means[-1]
@@ -114,7 +115,7 @@ def main() -> None:
         )
         worst, best = EVERY[generation - 1][1].min(), EVERY[generation - 1][1].max()
         panel.set_title(f"generation {generation}: {worst:.3g} to {best:.3g}", fontsize=10)
-    figure.supxlabel(f"first principal direction of the populations' means ({shares[0]:.0%} of their way)", fontsize=9)
+    figure.supxlabel(f"first principal direction of the populations' means ({shares[0]:.0%} of their spread)", fontsize=9)
     figure.supylabel(f"second ({shares[1]:.0%})", fontsize=9)
     what = "minus the loss" if "loss" in result.rounds[-1]["test"] else "return"
     scale = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(colour["vmin"], colour["vmax"]), "viridis")

@@ -1,11 +1,12 @@
-"""The picture of docs/07-quantum.md, from two runs.
+"""The pictures of docs/07-quantum.md, each from a run.
 
-    .venv/bin/fedjourney run configs/annni-qcnn.toml --out runs/annni
     .venv/bin/fedjourney run configs/heisenberg.toml --out runs/heisenberg --data-dir DIR
-    .venv/bin/python docs/pictures/quantum.py docs/pictures/quantum.png runs/annni runs/heisenberg
+    .venv/bin/python docs/pictures/quantum.py docs/pictures/quantum-heisenberg.png runs/heisenberg
+    .venv/bin/fedjourney run configs/annni-qcnn.toml --out runs/annni
+    .venv/bin/python docs/pictures/quantum.py docs/pictures/quantum-annni.png runs/annni
 
-Left: the phase that the network names at each point of the ANNNI chain's plane, none of which it was trained on, and
-the boundaries known for long chains. Right: exact correlations of unseen couplings, and what was predicted.
+The first: exact correlations of unseen couplings, and what was predicted. The second: the phase that the network names
+at each point of the ANNNI chain's plane, none of which it was trained on, and the boundaries known for long chains.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from torch.func import functional_call
 import fedjourney
 from fedjourney import plugins
 from fedjourney.data.annni import phase
-from fedjourney.plan import plan
+from fedjourney.plan import Plan, plan
 from fedjourney.tasks import signature_of
 
 matplotlib.use("Agg")
@@ -30,9 +31,8 @@ from matplotlib.colors import ListedColormap
 PHASES, COLOURS = ("ferromagnetic", "paramagnetic", "antiphase"), ("#4477aa", "#ddcc77", "#aa3377")
 
 
-def outputs(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def outputs(found: Plan, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return (what the delivered model says of the test examples, their targets)."""
-    found = plan(fedjourney.load(folder / "experiment.toml"))
     model = plugins.build("model", found.experiment["model"], signature_of(found.dataset))
     delivered, test = load_file(folder / "model.safetensors"), found.dataset.test
     params = {name: delivered[name] for name in found.task.init(0)}
@@ -41,9 +41,8 @@ def outputs(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return said.numpy(), next(iter(test.y.values())).numpy()
 
 
-def diagram(axes: plt.Axes, folder: Path) -> None:
+def diagram(axes: plt.Axes, said: np.ndarray, label: np.ndarray) -> None:
     """Draw the phases named inside the plane."""
-    said, label = outputs(folder)
     named, side = said.argmax(1), round(len(said) ** 0.5)
     colours = ListedColormap(COLOURS)
     plane = named.reshape(side, side).T
@@ -59,9 +58,8 @@ def diagram(axes: plt.Axes, folder: Path) -> None:
     axes.set_title(f"trained on the axes, {(named == label).mean():.0%} right inside", fontsize=10)
 
 
-def scatter(axes: plt.Axes, folder: Path) -> None:
+def scatter(axes: plt.Axes, said: np.ndarray, target: np.ndarray) -> None:
     """Draw predicted over exact correlations."""
-    said, target = outputs(folder)
     axes.plot([-1, 0.1], [-1, 0.1], color="black", linewidth=0.8)
     axes.scatter(target, said, s=8, alpha=0.5, color=COLOURS[0])
     r2 = 1 - ((said - target) ** 2).sum() / ((target - target.mean(0)) ** 2).sum()
@@ -69,15 +67,21 @@ def scatter(axes: plt.Axes, folder: Path) -> None:
     axes.set_title(f"Heisenberg, unseen couplings: R² = {r2:.2f}", fontsize=10)
 
 
+DRAWN = {"annni": diagram, "heisenberg": scatter}
+
+
 def main() -> None:
     """Write the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("picture", "annni", "heisenberg"):
+    for name in ("picture", "run"):
         parser.add_argument(name, type=Path)
     options = parser.parse_args()
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), dpi=110)
-    diagram(axes[0], options.annni)
-    scatter(axes[1], options.heisenberg)
+    found = plan(fedjourney.load(options.run / "experiment.toml"))
+    data = found.experiment["data"]["name"]
+    if data not in DRAWN:
+        parser.error(f'expected a run on data {" or ".join(DRAWN)}, got "{data}"')
+    figure, axes = plt.subplots(figsize=(4.8, 3.8), dpi=110)
+    DRAWN[data](axes, *outputs(found, options.run))
     figure.tight_layout()
     figure.savefig(options.picture)
 
