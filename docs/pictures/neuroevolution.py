@@ -115,8 +115,9 @@ def main() -> None:
         )
         worst, best = EVERY[generation - 1][1].min(), EVERY[generation - 1][1].max()
         panel.set_title(f"generation {generation}: {worst:.3g} to {best:.3g}", fontsize=10)
-    figure.supxlabel(f"first principal direction of the populations' means ({shares[0]:.0%} of their spread)", fontsize=9)
-    figure.supylabel(f"second ({shares[1]:.0%})", fontsize=9)
+    first, second = (f"{share:.0%}" for share in shares)
+    figure.supxlabel(f"first principal direction of the populations' means ({first} of their spread)", fontsize=9)
+    figure.supylabel(f"second ({second})", fontsize=9)
     what = "minus the loss" if "loss" in result.rounds[-1]["test"] else "return"
     scale = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(colour["vmin"], colour["vmax"]), "viridis")
     figure.colorbar(scale, ax=panels, label=f"{what} (surface: validation; points: their fitness at the clients)")
