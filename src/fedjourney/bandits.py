@@ -13,19 +13,35 @@ import numpy as np
 from scipy.special import betaincinv
 
 MOST_STATES = 3_000_000
-"""Counts beyond which the optimum is not computed: half a gigabyte, and some ten seconds."""
+"""Counts beyond which the optimum is not computed: some ten seconds, and a gigabyte."""
 
 Choose: TypeAlias = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 """Maps successes and failures [n, K] and the number of pulls so far to arms [n]."""
 
 
 def count_of_states(arms: int, pulls: int) -> int:
-    """Return about how many counts can stand before a pull, those that differ by the arms' order taken for one.
+    """Return how many counts can stand before a pull, those that differ by the arms' order taken for one.
 
-    >>> count_of_states(1, 3)
-    6
+    Where there are more than `MOST_STATES`, a number is returned that is above it and at most theirs.
+
+    >>> count_of_states(1, 3), count_of_states(2, 3)  # one arm: 1 + 2 + 3; two: 1 + 2 + (3 + 3)
+    (6, 9)
     """
-    return math.comb(pulls - 1 + 2 * arms, 2 * arms) // math.factorial(arms)
+    few = min(arms, 3)
+    least = math.comb(pulls - 1 + 2 * few, 2 * few) // math.factorial(few)  # orders of fewer arms, each taken for one
+    if arms == 1 or least > MOST_STATES:
+        return least
+    pulled = min(arms, pulls - 1)
+    ways = [[0] * pulls for _ in range(pulled + 1)]  # of a number of arms to have been pulled so many times in all
+    ways[0][0] = 1
+    for each in range(1, pulls):  # an arm pulled that often has 1 + each counts; some arms are pulled that often
+        for taken in range(pulled, 0, -1):
+            for total in range(pulls - 1, each - 1, -1):
+                ways[taken][total] += sum(
+                    ways[taken - alike][total - alike * each] * math.comb(each + alike, alike)
+                    for alike in range(1, min(taken, total // each) + 1)
+                )
+    return sum(map(sum, ways))
 
 
 def bayes_optimum(arms: int, pulls: int, priors: np.ndarray) -> np.ndarray:
@@ -45,20 +61,19 @@ def bayes_optimum(arms: int, pulls: int, priors: np.ndarray) -> np.ndarray:
     >>> bayes_optimum(2, 2, np.array([[1.0, 1.0]])).round(6).tolist()  # 1/2, then 1/2 (2/3) + 1/2 (1/2)
     [1.083333]
     """
+    arms = min(arms, pulls)  # more cannot be pulled, and before it is pulled one is like the other
     kinds = [(s, f) for s in range(pulls + 1) for f in range(pulls + 1 - s)]  # of one arm's counts
     place = {kind: number for number, kind in enumerate(kinds)}
     after = np.array([[place.get((s + 1, f), 0), place.get((s, f + 1), 0)] for s, f in kinds])
-    radix = np.array([len(kinds) ** k for k in range(arms)])
     levels: list[np.ndarray] = [np.full((1, arms), place[0, 0])]
     links: list[np.ndarray] = []
     for _ in range(pulls - 1):
         rows = np.repeat(levels[-1][:, None, None], 2 * arms, axis=1).reshape(-1, arms, 2, arms)  # [S, K, 2, K]
         for k in range(arms):
             rows[:, k, :, k] = after[rows[:, k, 0, k]]
-        keys = np.sort(rows, axis=-1) @ radix
-        found, where = np.unique(keys, return_inverse=True)
-        levels.append(found[:, None] // radix % len(kinds))
-        links.append(where.reshape(keys.shape).astype(np.int32))
+        found, where = _unlike(np.sort(rows, axis=-1), len(kinds))
+        levels.append(found)
+        links.append(where.astype(np.int32))
     counts, best = np.array(kinds, dtype=np.float64), []
     for a, b in priors:
         chance = (a + counts[:, 0]) / (a + b + counts.sum(1))
@@ -68,6 +83,17 @@ def bayes_optimum(arms: int, pulls: int, priors: np.ndarray) -> np.ndarray:
             value = (paid * (1 + value[link[..., 0]]) + (1 - paid) * value[link[..., 1]]).max(1)
         best.append(float(value[0]))
     return np.array(best)
+
+
+def _unlike(rows: np.ndarray, kinds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the unlike rows [S, K] of numbers below `kinds` [..., K], and the place [...] of each among them."""
+    arms = rows.shape[-1]
+    if kinds**arms < 2**63:  # a row is written as one number: several times faster
+        radix = np.array([kinds**k for k in range(arms)])
+        found, where = np.unique(rows @ radix, return_inverse=True)
+        return found[:, None] // radix % kinds, where.reshape(rows.shape[:-1])
+    found, where = np.unique(rows.reshape(-1, arms), axis=0, return_inverse=True)
+    return found, where.reshape(rows.shape[:-1])
 
 
 def play(choose: Choose, rewards: np.ndarray) -> np.ndarray:

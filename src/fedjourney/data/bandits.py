@@ -44,10 +44,12 @@ def bandits(
         test: of each family, at the server, those families included that no client has.
     """
     states = count_of_states(arms, pulls)
-    if states > MOST_STATES or (((pulls + 1) * (pulls + 2)) // 2) ** arms >= 2**63:
+    counts = (pulls + 1) * (pulls + 2) // 2  # of one arm; beyond 63 bits a row is compared number by number
+    most = MOST_STATES if counts ** min(arms, pulls) < 2**63 else MOST_STATES // 30
+    if states > most:
         raise DataError(
-            f"[data] pulls: expected few enough for the exact optimum of {arms} arms, got {pulls}: there are some "
-            f"{states:,} counts to tell apart (at most {MOST_STATES:,}). Lower pulls or arms."
+            f"[data] pulls: expected few enough for the exact optimum of {arms} arms, got {pulls}: there are "
+            f"{states:,} counts or more to tell apart (at most {most:,}). Lower pulls or arms."
         )
     places = [evenly(families, seed_for(source.seed, "bandits", name)) for name in ("a", "b")]
     priors = 4.0 ** (spread * np.stack(places, 1))

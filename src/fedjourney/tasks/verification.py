@@ -162,7 +162,7 @@ def verification(
     /,
     *,
     batch_size: Annotated[int, Ge(1), Le(1_000_000)] = 4,
-    embedding: Annotated[int, Ge(1), Le(65_536)] = 32,
+    embedding: Annotated[int, Ge(2), Le(65_536)] = 32,
     loss: Literal["contrastive", "triplet"] = "contrastive",
     margin: Annotated[float, Gt(0)] = 1.0,
 ) -> Task:
