@@ -70,7 +70,7 @@ def test_numbers_that_are_not_finite_name_the_setting_that_moves_the_parameters(
     far = "update.learning_rate=1e38" if strategy == "fedavg" else "strategy.sigma=1e38"
     found = run(small, tmp_path / "a", f"strategy.name={strategy}", far)
     said = {failure["message"] for row in found.rounds for failure in row["clients"]["failed"]}
-    assert any(("[update]" if strategy == "fedavg" else "[strategy] learning_rate or sigma") in text for text in said)
+    assert any(("[update]" if strategy == "fedavg" else "[strategy] learning_rate, or sigma") in text for text in said)
 
 
 def test_client_state_counts_once_per_accepted_reply_and_survives_a_resume(

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 MOST_STATES = 3_000_000
-"""Counts beyond which the optimum is not computed: some ten seconds, and a gigabyte."""
+"""Counts beyond which the optimum is not computed: some six seconds, and 1.2 GB."""
 
 Choose: TypeAlias = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 """Maps successes and failures [n, K] and the number of pulls so far to arms [n]."""
@@ -42,6 +42,17 @@ def count_of_states(arms: int, pulls: int) -> int:
                     for alike in range(1, min(taken, total // each) + 1)
                 )
     return sum(map(sum, ways))
+
+
+def most_states(arms: int, pulls: int) -> int:
+    """Return how many counts the optimum is computed for: fewer where a row of them has no place in one number."""
+    pulled, kinds = min(arms, pulls), (pulls + 1) * (pulls + 2) // 2
+    return MOST_STATES if _in_one_number(pulled, kinds) else MOST_STATES // 30
+
+
+def _in_one_number(arms: int, kinds: int) -> bool:
+    """Whether so many numbers below `kinds` fit 63 bits."""
+    return kinds**arms < 2**63
 
 
 def bayes_optimum(arms: int, pulls: int, priors: np.ndarray) -> np.ndarray:
@@ -88,7 +99,7 @@ def bayes_optimum(arms: int, pulls: int, priors: np.ndarray) -> np.ndarray:
 def _unlike(rows: np.ndarray, kinds: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the unlike rows [S, K] of numbers below `kinds` [..., K], and the place [...] of each among them."""
     arms = rows.shape[-1]
-    if kinds**arms < 2**63:  # a row is written as one number: several times faster
+    if _in_one_number(arms, kinds):  # many times faster
         radix = np.array([kinds**k for k in range(arms)])
         found, where = np.unique(rows @ radix, return_inverse=True)
         return found[:, None] // radix % kinds, where.reshape(rows.shape[:-1])

@@ -7,7 +7,7 @@ import torch
 from annotated_types import Ge, Le
 from scipy.special import betaincinv
 
-from fedjourney.bandits import MOST_STATES, bayes_optimum, count_of_states
+from fedjourney.bandits import bayes_optimum, count_of_states, most_states
 from fedjourney.data import Dataset, Examples, Source
 from fedjourney.data._common import evenly, examples_of, fingerprint_of
 from fedjourney.errors import DataError
@@ -43,9 +43,7 @@ def bandits(
         validation: of each family, at the server.
         test: of each family, at the server, those families included that no client has.
     """
-    states = count_of_states(arms, pulls)
-    counts = (pulls + 1) * (pulls + 2) // 2  # of one arm; beyond 63 bits a row is compared number by number
-    most = MOST_STATES if counts ** min(arms, pulls) < 2**63 else MOST_STATES // 30
+    states, most = count_of_states(arms, pulls), most_states(arms, pulls)
     if states > most:
         raise DataError(
             f"[data] pulls: expected few enough for the exact optimum of {arms} arms, got {pulls}: there are "
