@@ -230,10 +230,13 @@ def _finish(built: Plan, recorder: Recorder) -> Result:
 
         results.write_parquet(folder)
         write_atomically(folder / "model.safetensors", save(results.apart(model)))
-        exhibit.write(folder, built.task, model, built.dataset.test)
+        start = run_folder.fresh(built)
+        trained = any(not tensor.cpu().equal(start[name]) for name, tensor in last.params.items())
+        if trained:  # what a start model does is nothing that was learned
+            exhibit.write(folder, built.task, model, built.dataset.test)
         rounds = facts.rounds(folder)
         found = results.digest(model, last.chain)
-        summary = results.valid_json(facts.summary(folder, rounds, found, last.seconds))
+        summary = results.valid_json(facts.summary(folder, rounds, found, last.seconds, trained))
         kept = run_folder.told(folder) | {"digest": found, "seconds": last.seconds, "summary": summary}
         (folder / "report.html").unlink(missing_ok=True)  # one of the unfinished run; from here on a resume writes it
         write_atomically(folder / "run.json", json.dumps(kept | {"finished": True}, indent=1).encode())

@@ -39,8 +39,8 @@ def rounds(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def summary(folder: Path, rounds: list[dict[str, Any]], found: str, seconds: float) -> dict[str, Any]:
-    """Return what `--json` prints."""
+def summary(folder: Path, rounds: list[dict[str, Any]], found: str, seconds: float, trained: bool) -> dict[str, Any]:
+    """Return what `--json` prints; `trained`: whether the model delivered is another than the one of the start."""
     answered = sum(row["clients"]["answered"] for row in rounds)
     rows, steps = _read_total(folder, "num-examples"), _read_total(folder, "environment-steps")
     return {
@@ -48,6 +48,7 @@ def summary(folder: Path, rounds: list[dict[str, Any]], found: str, seconds: flo
         "digest": found,
         "rounds": rounds[-1]["round"],
         "seconds": round(seconds, 3),
+        "trained": trained,
         "test": rounds[-1]["test"],
         "validation": rounds[-1]["validation"],
         "clients_per_second": round(answered / seconds, 2),

@@ -17,6 +17,7 @@ from fedjourney.plan import Plan
 from fedjourney.results import Checkpoint
 from fedjourney.seeds import seed_for
 from fedjourney.storage import write_atomically
+from fedjourney.tensors import Tensors
 
 LOCK = ".lock"
 BEGUN = {LOCK, "partition.json", "run.json"}
@@ -134,6 +135,11 @@ def forget(folder: Path) -> None:
         folder.rmdir()
 
 
+def fresh(built: Plan) -> Tensors:
+    """Return the parameters that a run begins with."""
+    return built.task.init(seed_for(built.experiment.seed, "model"))
+
+
 def begin(built: Plan, folder: Path) -> Checkpoint:
     """Return where to start: fresh parameters (round -1), or the checkpoint, if it belongs to this experiment.
 
@@ -143,8 +149,7 @@ def begin(built: Plan, folder: Path) -> Checkpoint:
     bits = json.loads(json.dumps(built.experiment.bits()))
     path = folder / results.CHECKPOINT
     if not path.exists():
-        fresh = built.task.init(seed_for(built.experiment.seed, "model"))
-        return Checkpoint(-1, fresh, {}, bits=bits, fingerprint=built.dataset.fingerprint)
+        return Checkpoint(-1, fresh(built), {}, bits=bits, fingerprint=built.dataset.fingerprint)
     found = Checkpoint.read(path)
     changed = _differences(found.bits, bits)
     if found.fingerprint != built.dataset.fingerprint:

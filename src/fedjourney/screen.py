@@ -56,7 +56,7 @@ def _metric(metrics: dict[str, float | None]) -> str:
     return "–" if name is None else shown(name, metrics[name])
 
 
-def _result(metrics: dict[str, float | None], evaluation: dict[str, Any]) -> str:
+def _result(metrics: dict[str, float | None], evaluation: dict[str, Any], trained: bool) -> str:
     """Return the test result with its metric's name; before it, where clients have models of their own, theirs."""
     name = headline(metrics)
     if name is None:
@@ -67,7 +67,8 @@ def _result(metrics: dict[str, float | None], evaluation: dict[str, Any]) -> str
     if own is None:
         return f"{value} test {said} after "
     mean = shown(name, own["mean"]).removeprefix(f"{said} ")
-    return f"{mean} mean {said} of clients' own models, {value} test {said} of the shared one after "
+    whose = "the shared one" if trained else "the shared one, which was not trained,"
+    return f"{mean} mean {said} of clients' own models, {value} test {said} of {whose} after "
 
 
 def failures(rows: Iterable[dict[str, Any]]) -> list[str]:
@@ -114,7 +115,7 @@ class Screen:
         if self.quiet:
             return
         said, last = result.summary, result.rounds[-1]
-        came = _result(said["test"], last.get("evaluation", {}))
+        came = _result(said["test"], last.get("evaluation", {}), said["trained"])
         rounds = "1 round" if said["rounds"] == 1 else f"{said['rounds']} rounds"
         print(f"\n{came}{rounds} in {said['seconds']:.1f} s")
         for line in failures(result.rounds):

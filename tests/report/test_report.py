@@ -243,4 +243,4 @@ def test_the_page_leads_with_clients_own_models_where_they_have_any(small: str, 
     own = run.rounds[-1]["evaluation"]["personal/accuracy"]["mean"]
     page = (run.folder / "report.html").read_text()
     assert f'<p class="result">{100 * own:.1f} % mean accuracy of clients&#x27; own models after 1 round' in page
-    assert f"<dt>the shared one&#x27;s test accuracy</dt><dd>{100 * run.rounds[-1]['test']['accuracy']:.1f} %" in page
+    assert f"<dt>shared model, test accuracy</dt><dd>{100 * run.rounds[-1]['test']['accuracy']:.1f} %" in page

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from fedjourney.report.axes import decades, shorten, spread, ticks
 from fedjourney.report.words import esc, plain
@@ -20,7 +21,7 @@ class Series:
 
     Attributes:
         name: its direct label.
-        points: (x, y), x ascending.
+        points: (x, y), x ascending; where y is NaN the line has a gap, which is told below the chart.
         colour: index of its colour; the ninth line takes the first colour, dashed.
         band: (x, low, high) drawn behind the line.
     """
@@ -54,12 +55,14 @@ def line_chart(
             for line in series
         ]
     series = [line for line in series if line.points]
+    gaps = _gaps(series, x_name)
     caption = esc(title) + (f' <span class="unit">{esc(unit)}</span>' if unit else "")
-    if not series:
-        empty = '<p class="none">Not measured in this run.</p>'
+    ys = [y for line in series for _, y in line.points] + [y for line in series for b in line.band for y in b[1:]]
+    ys = [y for y in ys if math.isfinite(y)]
+    if not ys:
+        empty = gaps or '<p class="none">Not measured in this run.</p>'
         return f"<figure><figcaption>{caption}</figcaption>{empty}</figure>"
     xs = sorted({x for line in series for x, _ in line.points})
-    ys = [y for line in series for _, y in line.points] + [y for line in series for b in line.band for y in b[1:]]
     bottom = min(ys) if low is None else min(low, *ys)
     y_ticks = ticks(0.0 if 0 < bottom < max(ys) / 2 else bottom, max(ys))
     if high is not None:
@@ -89,18 +92,22 @@ def line_chart(
     for x in x_ticks:
         parts.append(f'<text x="{at(x, y_low)[0]}" y="{base + 16}" text-anchor="middle">{plain(x)}</text>')
     parts.append(f'<text x="{(left + right) / 2:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{esc(x_name)}</text>')
-    places = spread([at(*line.points[-1])[1] for line in series], 13, TOP, base)
-    for line, label, place in reversed(list(zip(series, labels, places, strict=True))):  # the first on top
-        look, ends = _look(line), [at(*point) for point in line.points]
-        if line.band:
-            edge = [at(x, top) for x, _, top in line.band]
-            edge += [at(x, least) for x, least, _ in reversed(line.band)]
+    finite = [[point for point in line.points if math.isfinite(point[1])] for line in series]
+    places = spread([at(*points[-1])[1] if points else base for points in finite], 13, TOP, base)
+    for line, points, label, place in reversed(list(zip(series, finite, labels, places, strict=True))):  # 1st on top
+        look = _look(line)
+        band = [b for b in line.band if all(map(math.isfinite, b))]
+        if band:
+            edge = [at(x, top) for x, _, top in band] + [at(x, least) for x, least, _ in reversed(band)]
             parts.append(f'<polygon class="band c{line.colour % 8}" points="{_joined(edge)}"/>')
-        end_x, end_y = ends[-1]
-        parts.append(
-            f'<polyline {look("line")} points="{_joined(ends)}"/>'
-            f'<circle {look("dot")} cx="{end_x}" cy="{end_y}" r="3"/>'
-        )
+        for whole, part in groupby(line.points, key=lambda point: math.isfinite(point[1])):
+            if whole:
+                drawn = [at(*point) for point in part]
+                drawn += drawn if len(drawn) == 1 else []  # one point alone is a dot only where it comes twice
+                parts.append(f'<polyline {look("line")} points="{_joined(drawn)}"/>')
+        end_x, end_y = at(*points[-1]) if points else (left, base)
+        if points:
+            parts.append(f'<circle {look("dot")} cx="{end_x}" cy="{end_y}" r="3"/>')
         if named and end_x > right - 3:
             start = f"M{end_x + 3:.1f} {end_y}"
             parts.append(f'<path {look("leader")} d="{start}L{right + 11:.1f} {place:.1f}"/>')
@@ -116,7 +123,7 @@ def line_chart(
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" data-hover="{hover}">'
         f"<title>{esc(title)} by {esc(x_name)}. {esc(said)} {esc(unit)}</title>{''.join(parts)}"
         f'<line class="cursor" y1="{TOP}" y2="{base}" x1="-9" x2="-9"/></svg>'
-        f"{'' if named else _legend(series)}</figure>"
+        f"{'' if named else _legend(series)}{gaps}</figure>"
     )
 
 
@@ -142,8 +149,32 @@ def _legend(series: Sequence[Series]) -> str:
     return f'<p class="legend">{"".join(keys)}</p>'
 
 
+def _gaps(series: Sequence[Series], x_name: str) -> str:
+    """Return in words where lines have no finite number, those of the same words in one sentence; or nothing."""
+    found: dict[str, list[str]] = {}
+    for line in series:
+        if words := _gap(line, x_name):
+            found.setdefault(words, []).append(line.name)
+    return "".join(f'<p class="gap">{esc(", ".join(names))}: {esc(words)}.</p>' for words, names in found.items())
+
+
+def _gap(line: Series, x_name: str) -> str:
+    gone = [x for x, y in line.points if not math.isfinite(y)]
+    if not gone:
+        return ""
+    last = max((x for x, y in line.points if math.isfinite(y)), default=None)
+    if last is None:
+        return "in no place a finite number"
+    at = [f"round {plain(x)}" if x_name == "round" else f"{plain(x)} {x_name}" for x in gone]
+    after = sum(x > last for x in gone)
+    if after == len(gone):
+        return f"not a finite number from {at[0]} on"
+    some = f"not a finite number in {len(gone)} of {len(line.points)} evaluations"
+    return f"{some}, and none from {at[-after]} on" if after else f"{some}, the last time in {at[-1]}"
+
+
 def _ending(value: float, unit: str) -> str:
-    return f"{value:.1f}" if unit == "%" else plain(float(f"{value:.3g}"))
+    return f"{value:.1f}" if unit == "%" and math.isfinite(value) else plain(float(f"{value:.3g}"))
 
 
 def _joined(points: Sequence[Point]) -> str:

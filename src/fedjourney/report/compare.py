@@ -1,7 +1,9 @@
 """The page of several runs: their curves over each other, a table of them, and where they differ."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fedjourney.metrics import is_share, lower_is_better, spoken
 from fedjourney.report.axes import shorten
@@ -16,6 +18,7 @@ from fedjourney.report.words import (
     esc,
     html_table,
     measured,
+    plain,
     plural,
 )
 
@@ -62,32 +65,74 @@ def main_metric(runs: Sequence[Run]) -> str | None:
     return found.most_common(1)[0][0] if found else None
 
 
-def headline(runs: Sequence[Run], names: Sequence[str]) -> str:
-    """Return the best run in one line."""
+@dataclass(frozen=True)
+class Yardstick:
+    """What several runs are held against each other by: one metric, measured on the same kind of data in all.
+
+    Attributes:
+        metric: its name.
+        words: the same with the data it was measured on.
+        brief: the same, for the head of a column.
+        places: where it lies in each run's rows.
+    """
+
+    metric: str
+    words: str
+    brief: str
+    places: Sequence[tuple[str, ...]]
+
+
+def yardstick(runs: Sequence[Run]) -> Yardstick | None:
+    """Return what the runs can be compared by; None where nothing was measured.
+
+    Test data, as a rule. Clients that have models of their own are not judged by a server's model on test data, but
+    on their own held-out data; there the others are looked at too, with the model that they share.
+    """
     metric = main_metric(runs)
-    found = [(run.final("test", metric) if metric else None, name) for run, name in zip(runs, names, strict=True)]
-    ends = [(value, name) for value, name in found if value is not None]
-    if metric is None or not ends:
-        return "Nothing was measured on test data"
-    value, name = min(ends) if lower_is_better(metric) else max(ends)
-    return f"{name} ends best: {measured(metric, value)} test {spoken(metric)}"
+    if metric is None:
+        return None
+    if not any(run.personal for run in runs):
+        words = f"test {spoken(metric)}"
+        return Yardstick(metric, words, words, [("test", metric)] * len(runs))
+    places = [("evaluation", f"personal/{metric}" if run.personal else metric, "mean") for run in runs]
+    said = spoken(metric)
+    return Yardstick(metric, f"mean {said} on clients' own data", f"{said} at clients", places)
+
+
+def headline(runs: Sequence[Run], names: Sequence[str]) -> str:
+    """Return the best run in one line; nobody is best of one, nor is who ends with no finite number."""
+    by = yardstick(runs)
+    if by is None:
+        return "Nothing was measured"
+    ends = [(run.final(*place), name) for run, name, place in zip(runs, names, by.places, strict=True)]
+    finite = [(value, name) for value, name in ends if value is not None and math.isfinite(value)]
+    diverged = [name for value, name in ends if value is not None and not math.isfinite(value)]
+    missing = [name for value, name in ends if value is None]
+    after = f"; {_listed(diverged)} diverged" if diverged else ""
+    after += f"; not measured in {_listed(missing)}" if missing else ""
+    if not finite:
+        return f"No run ends with a finite {by.words}{after}"
+    value, name = min(finite) if lower_is_better(by.metric) else max(finite)
+    ends_at = f"{measured(by.metric, value)} {by.words}{after}"
+    return f"{name} ends best: {ends_at}" if len(finite) > 1 else f"{name} ends with {ends_at}"
 
 
 def runs_table(runs: Sequence[Run], names: Sequence[str]) -> str:
     """Return a row per run."""
-    metric = main_metric(runs) or "result"
+    by = yardstick(runs)
     rows = []
-    for run, name in zip(runs, names, strict=True):
+    for i, (run, name) in enumerate(zip(runs, names, strict=True)):
+        metric, points = (by.metric, run.values(*by.places[i])) if by else ("", [])
         kinds = [str(table(run.experiment, kind).get("name", "-")) for kind in ("strategy", "update", "partition")]
-        points = [y for _, y in run.series("test", metric)]
-        best = (min if lower_is_better(metric) else max)(points, default=None)
+        finite = [(y, x) for x, y in points if math.isfinite(y)]
+        best, at = (min if lower_is_better(metric) else max)(finite, default=(None, None), key=lambda point: point[0])
         sent = [run.cumulative(key) for key in ("bytes_up", "bytes_down")]
         seconds = number(run.info.get("seconds"))
         rows.append(
             [
                 name,
-                measured(metric, points[-1] if points else None),
-                measured(metric, best),
+                measured(metric, points[-1][1] if points else None),
+                measured(metric, best) + ("" if at is None else f" (round {plain(at)})"),
                 *kinds,
                 run.last_round,
                 "-" if run.clients is None else run.clients,
@@ -96,41 +141,49 @@ def runs_table(runs: Sequence[Run], names: Sequence[str]) -> str:
                 str(run.info.get("digest") or "-")[:12],
             ]
         )
-    head = ["run", f"test {spoken(metric)}", "best", "strategy", "update", "partition"]
+    head = ["run", by.brief if by else "result", "best", "strategy", "update", "partition"]
     head += ["rounds", "clients", "up", "down", "time", "digest"]
     return html_table(head, rows, "The runs and their results")
 
 
 def charts(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
-    """Return a chart for each split and metric, and the main metric against the bytes sent."""
+    """Return a chart of what the runs are compared by, one for each split and metric, and one against bytes sent."""
     metrics = list(dict.fromkeys(name for run in runs for name in run.metrics))[:MOST_METRICS]
-    drawn = []
+    drawn, by = [], yardstick(runs)
+    if by and any(run.personal for run in runs):  # else it is one of the splits
+        share = is_share(by.metric)
+        lines = [
+            Series(name, scaled(run.values(*place), share), k)
+            for k, (run, name, place) in enumerate(zip(runs, names, by.places, strict=True))
+        ]
+        title = by.words[0].upper() + by.words[1:]
+        drawn.append(line_chart(title, lines, unit="%" if share else "", high=100 if share else None))
     for metric in metrics:
         share = is_share(metric)
         for split in SPLITS:
             lines = [
-                Series(name, scaled(run.series(split, metric), share), k)
+                Series(name, scaled(run.values(split, metric), share), k)
                 for k, (run, name) in enumerate(zip(runs, names, strict=True))
             ]
             if any(line.points for line in lines):
                 title = f"{split.capitalize()} {spoken(metric)}"
                 drawn.append(line_chart(title, lines, unit="%" if share else "", high=100 if share else None))
-    main = main_metric(runs)
-    paid = [_against_bytes(run, main) if main else [] for run in runs]
-    if main and any(paid):
+    paid = [_against_bytes(run, place) for run, place in zip(runs, by.places, strict=True)] if by else []
+    if by and any(paid):
+        share = is_share(by.metric)
         size, unit = byte_unit(max(x for points in paid for x, _ in points))
         lines = [
-            Series(name, scaled([(x / size, y) for x, y in points], is_share(main)), k)
+            Series(name, scaled([(x / size, y) for x, y in points], share), k)
             for k, (points, name) in enumerate(zip(paid, names, strict=True))
         ]
         drawn.append(
             line_chart(
-                f"Test {main} for what was sent",
+                f"{by.words[0].upper()}{by.words[1:]} for what was sent",
                 lines,
-                unit="%" if is_share(main) else "",
+                unit="%" if share else "",
                 x_name=f"{unit} up and down",
                 x_whole=False,
-                high=100 if is_share(main) else None,
+                high=100 if share else None,
             )
         )
     return drawn or ['<p class="none">Nothing was measured in these runs.</p>']
@@ -147,9 +200,13 @@ def differences(runs: Sequence[Run], names: Sequence[str]) -> str:
     return html_table(["option", *names], rows, "Options in which the runs differ", numbers=False)
 
 
-def _against_bytes(run: Run, metric: str) -> list[Point]:
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _against_bytes(run: Run, place: tuple[str, ...]) -> list[Point]:
     up, down = dict(run.cumulative("bytes_up")), dict(run.cumulative("bytes_down"))
-    return [(up.get(x, 0.0) + down.get(x, 0.0), y) for x, y in run.series("test", metric) if x in up or x in down]
+    return [(up.get(x, 0.0) + down.get(x, 0.0), y) for x, y in run.values(*place) if x in up or x in down]
 
 
 def _flat(run: Run) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The page of one run."""
 
+import math
+
 from fedjourney.metrics import in_order, is_share, spoken
 from fedjourney.report.charts import Series, line_chart
 from fedjourney.report.holdings import holdings
@@ -24,13 +26,7 @@ def run_page(run: Run) -> str:
     """Return the page of one run as HTML."""
     parts = [
         header(run),
-        "<h2>How it learned</h2>",
-        f'<div class="charts">{"".join(metric_charts(run))}</div>' if run.metrics else "",
-        folded("Every round as a table", rounds_table(run)) if run.rounds else _none("No round was written yet."),
-        exhibit(run),
-        "<h2>How it serves its clients</h2>",
-        client_evaluation(run),
-        client_words(run),
+        *(reversed(learned(run)) if run.personal else learned(run)),  # what the headline is about comes first
         "<h2>Who holds what</h2>",
         holdings(run),
         "<h2>What was sent</h2>",
@@ -49,7 +45,7 @@ def run_page(run: Run) -> str:
 
 def header(run: Run) -> str:
     """Return title, result, digest, what is missing, and the facts at a glance."""
-    notes = list(run.notes)
+    notes = [*divergence(run), *run.notes]
     if not run.finished:
         of = "" if run.wanted_rounds is None else f" of {run.wanted_rounds}"
         notes.insert(0, f"This run is not finished: it has written round {run.last_round}{of}.")
@@ -68,32 +64,71 @@ def header(run: Run) -> str:
     )
 
 
+def learned(run: Run) -> list[str]:
+    """Return two sections: how the model did that the server has, and how the clients did."""
+    title, said = "How it learned", ""
+    if run.personal:
+        title = "How the shared model learned" if run.trained else "The server's model"
+    if not run.trained:
+        said = "The server's model is the one that it began with: in this run nothing was learned on it."
+    return [
+        "\n".join(
+            [
+                f"<h2>{esc(title)}</h2>",
+                f'<p class="said">{esc(said)}</p>' if said else "",
+                f'<div class="charts">{"".join(metric_charts(run))}</div>' if run.metrics else "",
+                folded("Every round as a table", rounds_table(run))
+                if run.rounds
+                else _none("No round was written yet."),
+                exhibit(run),
+            ]
+        ),
+        f"<h2>How it serves its clients</h2>\n{client_evaluation(run)}\n{client_words(run)}",
+    ]
+
+
 def headline(run: Run) -> str:
     """Return the result in one line: of clients' own models where they have any, else of the shared one."""
-    metric = run.main_metric
-    split = next((name for name in SPLITS if metric and run.series(name, metric)), None)
+    metric, place = run.main_metric, run.told_by
     after = f"after {plural(run.last_round, 'round')}"
     if run.clients is not None:
         after += f" with {plural(run.clients, 'client')}"
-    if metric and (own := run.final("evaluation", f"personal/{metric}", "mean")) is not None:
-        return f"{measured(metric, own)} mean {spoken(metric)} of clients' own models {after}"
-    if metric is None or split is None:
+    if metric is None or place is None:
         return f"Nothing measured {after}"
-    last_x, value = run.series(split, metric)[-1]
+    last_x, value = run.values(*place)[-1]
     late = "" if int(last_x) == run.last_round else f", measured in round {plain(last_x)}"
-    return f"{measured(metric, value)} {split} {spoken(metric)} {after}{late}"
+    if run.personal:
+        return f"{measured(metric, value)} mean {spoken(metric)} of clients' own models {after}{late}"
+    return f"{measured(metric, value)} {place[0]} {spoken(metric)} {after}{late}"
+
+
+def divergence(run: Run) -> list[str]:
+    """Return a sentence where the value that the run is told by ends as no finite number, else nothing."""
+    metric, place = run.main_metric, run.told_by
+    if metric is None or place is None or math.isfinite(run.values(*place)[-1][1]):
+        return []
+    what = f"The mean {spoken(metric)} of clients' own models" if run.personal else f"The {place[0]} {spoken(metric)}"
+    finite = [x for x, _ in run.series(*place)]
+    if not finite:
+        return [f"{what} was never a finite number: the run diverged, or the metric cannot be computed here."]
+    since = min(x for x, _ in run.values(*place) if x > finite[-1])
+    return [f"{what} is not a finite number from round {plain(since)} on: the run diverged."]
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
     """Return (name, value) of what a reader asks first."""
     metric, found = run.main_metric, []
     if metric:
-        if run.final("evaluation", f"personal/{metric}", "mean") is not None:  # the headline is about those
-            found.append((f"the shared one's test {spoken(metric)}", run.final("test", metric)))
-        found.append((f"validation {spoken(metric)}", run.final("validation", metric)))
-        found.append(("on clients' own data", run.final("evaluation", metric, "mean")))
-        found.append(("on the worst tenth's", run.final("evaluation", metric, "worst_tenth")))
-        found.append(("mean of clients that never train", run.final("unseen", metric, "mean")))
+        if run.personal:  # the headline is about those, and everything else says that it is not
+            shared = "shared model" if run.trained else "untrained shared model"
+            found.append(("own models, the worst tenth", run.final("evaluation", f"personal/{metric}", "worst_tenth")))
+            found.append((f"{shared}, test {spoken(metric)}", run.final("test", metric)))
+            found.append((f"{shared}, on clients' own data", run.final("evaluation", metric, "mean")))
+        else:
+            found.append((f"validation {spoken(metric)}", run.final("validation", metric)))
+            found.append(("on clients' own data", run.final("evaluation", metric, "mean")))
+            found.append(("on the worst tenth's", run.final("evaluation", metric, "worst_tenth")))
+        found.append(("mean of unseen clients", run.final("unseen", metric, "mean")))
     shown = [(name, measured(metric or "", value)) for name, value in found if value is not None]
     sent = [run.cumulative(key) for key in ("bytes_up", "bytes_down")]
     seconds = run.info.get("seconds", sum(y for _, y in run.series("seconds")) or None)
@@ -120,7 +155,11 @@ def metric_charts(run: Run) -> list[str]:
     charts = []
     for metric in run.metrics[:MOST_METRICS]:
         share = is_share(metric)
-        lines = [Series(name, scaled(run.series(name, metric), share), k) for k, name in enumerate(SPLITS)]
+        named = {"train": "clients' training"} if run.personal else {}
+        lines = [
+            Series(named.get(split, split), scaled(run.values(split, metric), share), k)
+            for k, split in enumerate(SPLITS)
+        ]
         if any(line.points for line in lines):
             said, unit = spoken(metric), "%" if share else ""
             charts.append(line_chart(said[:1].upper() + said[1:], lines, unit=unit, high=100 if share else None))
@@ -130,34 +169,40 @@ def metric_charts(run: Run) -> list[str]:
 def client_evaluation(run: Run) -> str:
     """Return the clients' own evaluation: mean, a band one spread wide on both sides, and the worst tenth."""
     told = in_order(table(row, "evaluation") for row in run.rounds)
-    found = sorted(told, key=lambda name: run.metrics.index(name) if name in run.metrics else len(run.metrics))
+    own = "personal/"
+    order = {name: place for place, name in enumerate(run.metrics)}
+    found = sorted(told, key=lambda name: (not name.startswith(own), order.get(name.removeprefix(own), len(order))))
     charts = []
     for metric in found[:MOST_METRICS]:
         share = is_share(metric)
         unit, factor = ("%", 100.0) if share else ("", 1.0)
-        mean = run.series("evaluation", metric, "mean")
-        width = dict(run.series("evaluation", metric, "spread"))
+        mean = run.values("evaluation", metric, "mean")
+        width = dict(run.values("evaluation", metric, "spread"))
         limits = (0.0, 100.0) if share else (float("-inf"), float("inf"))
         band = [
             (x, max(limits[0], (y - width[x]) * factor), min(limits[1], (y + width[x]) * factor))
             for x, y in mean
             if x in width
         ]
-        worst = scaled(run.series("evaluation", metric, "worst_tenth"), share)
+        worst = scaled(run.values("evaluation", metric, "worst_tenth"), share)
         lines = [
             Series("mean", scaled(mean, share), 0, band),
             Series("worst tenth", worst, 4),
         ]
-        unseen = scaled(run.series("unseen", metric, "mean"), share)
+        unseen = scaled(run.values("unseen", metric, "mean"), share)
         if unseen:
-            lines.append(Series("clients that never train", unseen, 2))
+            lines.append(Series("unseen clients", unseen, 2))
         if mean or worst:
-            whose = "Clients' own models: " if metric.startswith("personal/") else "Clients' own "
-            title = whose + spoken(metric.removeprefix("personal/"))
+            said = spoken(metric.removeprefix(own))
+            title = f"Clients' own {said}"
+            if run.personal:
+                title = f"Clients' own models: {said}" if metric.startswith(own) else f"The shared model: {said}"
             charts.append(line_chart(title, lines, unit=unit, high=100 if share else None))
     if not charts:
         return _none("No client evaluated the model on its own data in this run.")
     words = "Each client's held-out part of its own data. The band is one spread between clients, up and down."
+    if any(table(row, "unseen") for row in run.rounds):
+        words += " Unseen clients are those that never train."
     return f'<p class="said">{words}</p><div class="charts">{"".join(charts)}</div>'
 
 

@@ -1,5 +1,6 @@
 """A run in memory, and the questions a page asks of it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,24 +74,47 @@ class Run:
     @property
     def main_metric(self) -> str | None:
         """The metric a run is told by: the first that was measured on test data, else on any."""
-        on_test = [name for name in self.metrics if self.series("test", name)]
+        on_test = [name for name in self.metrics if self.values("test", name)]
         return next(iter(on_test or self.metrics), None)
 
-    def series(self, *path: str) -> list[Point]:
-        """Return (round, value) wherever the value at `path` in a row is a finite number."""
+    @property
+    def told_by(self) -> tuple[str, ...] | None:
+        """Where the value lies that a run is judged by: that of clients' own models where they have any."""
+        metric = self.main_metric
+        if metric is None:
+            return None
+        places = [("evaluation", f"personal/{metric}", "mean"), *((split, metric) for split in SPLITS)]
+        return next((place for place in places if self.values(*place)), None)
+
+    @property
+    def personal(self) -> bool:
+        """Whether clients were judged by models of their own."""
+        return self.told_by is not None and self.told_by[0] == "evaluation"
+
+    @property
+    def trained(self) -> bool:
+        """Whether the model that the server delivers is another than the one it began with, as far as is known."""
+        return table(self.info, "summary").get("trained") is not False
+
+    def values(self, *path: str) -> list[Point]:
+        """Return (round, value) wherever `path` was measured; NaN where what came was no finite number."""
         points = []
         for row in self.rounds:
-            value: Any = row
-            for key in path:
-                value = value.get(key) if isinstance(value, Mapping) else None
-            x, y = number(row.get("round")), number(value)
+            holder: Any = row
+            for key in path[:-1]:
+                holder = table(holder, key)
+            x, y = number(row.get("round")), reading(holder, path[-1])
             if x is not None and y is not None:
                 points.append((x, y))
         return points
 
+    def series(self, *path: str) -> list[Point]:
+        """Return (round, value) wherever the value at `path` in a row is a finite number."""
+        return [point for point in self.values(*path) if math.isfinite(point[1])]
+
     def final(self, *path: str) -> float | None:
-        """Return the last value at `path`, or None."""
-        points = self.series(*path)
+        """Return the last value at `path`, NaN where that was no finite number, or None where none was measured."""
+        points = self.values(*path)
         return points[-1][1] if points else None
 
     def cumulative(self, key: str) -> list[Point]:
@@ -109,6 +133,14 @@ def table(holder: Mapping[str, Any], key: str) -> dict[str, Any]:
     """Return `holder[key]` if it is a mapping, else an empty one."""
     value = holder.get(key)
     return dict(value) if isinstance(value, Mapping) else {}
+
+
+def reading(holder: Mapping[str, Any], key: str) -> float | None:
+    """Return what was measured: NaN where it cannot be drawn (a file has null for it), None where nothing was."""
+    value = holder.get(key, "")
+    if (drawn := number(value)) is not None:
+        return drawn
+    return math.nan if value is None or isinstance(value, float) else None
 
 
 def number(value: Any) -> float | None:

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from fedjourney.metrics import spoken
-from fedjourney.report.record import SPLITS, Run, number, table
+from fedjourney.report.record import SPLITS, Run, number, reading, table
 from fedjourney.report.words import byte_text, duration, esc, folded, html_table, measured, plain, plural
 
 MOST_KINDS, MOST_LETTERS = 40, 400
@@ -16,7 +16,7 @@ PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+=*")
 
 def rounds_table(run: Run) -> str:
     """Return every round as a row: what was measured, who answered, what was sent."""
-    measures = [(split, name) for name in run.metrics for split in SPLITS if run.series(split, name)]
+    measures = [(split, name) for name in run.metrics for split in SPLITS if run.values(split, name)]
     head = [
         "round",
         *(f"{split} {spoken(name)}" for split, name in measures),
@@ -32,7 +32,7 @@ def rounds_table(run: Run) -> str:
         rows.append(
             [
                 row.get("round", "-"),
-                *(measured(name, number(table(row, split).get(name))) for split, name in measures),
+                *(measured(name, reading(table(row, split), name)) for split, name in measures),
                 clients.get("asked", "-"),
                 clients.get("answered", "-"),
                 byte_text(number(row.get("bytes_up"))),
@@ -50,8 +50,12 @@ def client_words(run: Run) -> str:
         return ""
     statuses = Counter(str(row.get("status", "without status")) for row in rows)
     turns = list(Counter(str(row.get("client")) for row in rows).values())
-    words = f"{plural(len(turns), 'client')} took part, each in {min(turns)} to {max(turns)} rounds"
-    words += f" ({plain(median(turns))} in the middle); their rows say: "
+    words = f"{plural(len(turns), 'client')} took part, each in "
+    if min(turns) == max(turns):
+        words += plural(turns[0], "round")
+    else:
+        words += f"{min(turns)} to {max(turns)} rounds ({plain(median(turns))} in the middle)"
+    words += "; their rows say: "
     words += ", ".join(f"{count:,} {status}" for status, count in statuses.most_common(6)) + "."
     last = max((x for row in rows if (x := number(row.get("round"))) is not None), default=None)
     losses = [x for row in rows if row.get("round") == last and (x := number(row.get("loss"))) is not None]
@@ -99,6 +103,8 @@ def failures(run: Run) -> str:
 def exhibit(run: Run) -> str:
     """Return the texts and pictures that the task had to show, or nothing where it has none."""
     parts = []
+    if run.personal and run.exhibit:
+        parts.append('<p class="said">Shown is the shared model, not those that clients have of their own.</p>')
     for entry in run.exhibit:
         name, picture = str(entry.get("name", "")), str(entry.get("picture", ""))
         size = [x for key in ("width", "height") if (x := number(entry.get(key))) is not None and x > 0]

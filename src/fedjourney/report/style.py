@@ -57,6 +57,7 @@ svg text{fill:var(--soft)}svg .name{fill:var(--ink)}
 .grid{stroke:var(--grid)}
 .line{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
 .leader{fill:none;stroke:var(--c);opacity:.55}.key{stroke:var(--c);stroke-width:3}
+.gap{margin:2px 0 6px;font-size:.82rem;color:var(--soft)}
 .legend{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:.8rem}.legend svg{display:inline;width:22px}
 .band{fill:var(--c);opacity:.14}
 circle,rect{fill:var(--c)}rect:hover,circle:hover{opacity:.65}

@@ -18,11 +18,13 @@ def esc(value: Any) -> str:
 def plain(value: float | None) -> str:
     """Return a number with as many digits as help.
 
-    >>> plain(0.41238), plain(12345.6), plain(None)
-    ('0.4124', '12,346', '-')
+    >>> plain(0.41238), plain(12345.6), plain(None), plain(math.nan)
+    ('0.4124', '12,346', '-', 'NaN')
     """
-    if value is None or not math.isfinite(value):
+    if value is None:
         return "-"
+    if not math.isfinite(value):
+        return "NaN"
     if abs(value) >= 1000:
         return f"{value:,.0f}" if abs(value) < 1e15 else f"{value:.3e}"
     return f"{value:.4g}"
@@ -31,11 +33,11 @@ def plain(value: float | None) -> str:
 def measured(metric: str, value: float | None) -> str:
     """Return a metric's value with its unit.
 
-    >>> measured("accuracy", 0.8731), measured("loss", 0.41238)
-    ('87.3 %', '0.4124')
+    >>> measured("accuracy", 0.8731), measured("loss", 0.41238), measured("accuracy", math.nan)
+    ('87.3 %', '0.4124', 'NaN')
     """
-    if value is None:
-        return "-"
+    if value is None or not math.isfinite(value):
+        return plain(value)
     return f"{100 * value:.1f} %" if is_share(metric) else plain(value)
 
 

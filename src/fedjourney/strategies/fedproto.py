@@ -35,8 +35,10 @@ class FedProto(Rounds):
     layer sees and c̄_y the shared prototype of the example's class, where there is one; then send, for each class it
     holds, the mean of h over its examples. Server: each class's prototype is the plain mean over the clients of the
     cohort that hold it; one that nobody of them holds stays. A client answers by the nearest prototype of those that it
-    received last, and its own of classes that were unknown then; that is evaluated as `personal/…`. The model that is
-    delivered stays the server's start model, which no client ever sees.
+    received last, and its own of classes that were unknown then; that is evaluated as `personal/…`. A held-out example
+    of a class that neither it nor anybody has told of yet is held for impossible: `personal/loss` is infinite then,
+    null in `rounds.jsonl`, as in first rounds of small cohorts. The model that is delivered stays the server's start
+    model, which no client ever sees.
 
     Args:
         setting: not needed.

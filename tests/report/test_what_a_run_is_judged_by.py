@@ -1,0 +1,104 @@
+"""A page tells the value that a run truly ended with: not its last finite one, not that of a model nobody trains."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from fake_run import fake_run
+
+import fedjourney
+from fedjourney import config
+from fedjourney.report import write_report
+from fedjourney.report.charts import Series, line_chart
+from fedjourney.report.compare import headline, yardstick
+from fedjourney.report.reading import read_run
+
+
+def diverging(folder: Path, from_round: int) -> Path:
+    """Return a run whose test accuracy is no finite number from a round on."""
+    run = fake_run(folder, rounds=6, clients=5)
+    rows = [json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()]
+    for row in rows[from_round:]:
+        if row["test"]:
+            row["test"]["accuracy"] = None
+    (run / "rounds.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return run
+
+
+def test_a_run_that_diverged_ends_with_no_number(tmp_path: Path) -> None:
+    bad, good = diverging(tmp_path / "bad", 3), fake_run(tmp_path / "good", rounds=6, clients=5, ceiling=0.3)
+    page = write_report([bad]).read_text()
+    assert "NaN test accuracy after 6 rounds" in page
+    assert "The test accuracy is not a finite number from round 4 on: the run diverged." in page
+    assert "test: not a finite number from round 4 on." in page
+    runs = [read_run(bad), read_run(good)]
+    assert headline(runs, ["bad", "good"]).startswith("good ends with ")
+    assert headline(runs, ["bad", "good"]).endswith("; bad diverged")
+    assert headline([runs[0]] * 2, ["a", "b"]) == "No run ends with a finite test accuracy; a and b diverged"
+    started = dict(runs[0].series("test", "accuracy"))
+    assert set(started) == {0, 2}
+    both = write_report([bad, good]).read_text()
+    best = max(started, key=lambda x: started[x])
+    assert f'<th scope="row">bad</th><td>NaN</td><td>{100 * started[best]:.1f} % (round {best:.0f})</td>' in both
+
+
+def test_a_metric_that_never_was_a_number_is_told_as_such(tmp_path: Path) -> None:
+    page = write_report([diverging(tmp_path / "never", 0)]).read_text()
+    assert "NaN test accuracy after 6 rounds" in page  # not the loss, which is finite
+    assert "The test accuracy was never a finite number" in page
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        ([1, 2, 3], None),
+        ([1, 2, math.nan], "a: not a finite number from round 2 on."),
+        ([math.nan, 2, 3], "a: not a finite number in 1 of 3 evaluations, the last time in round 0."),
+        ([math.nan, 2, math.nan], "a: not a finite number in 2 of 3 evaluations, and none from round 2 on."),
+        ([math.nan] * 3, "a: in no place a finite number."),
+    ],
+)
+def test_a_line_with_gaps_is_drawn_where_it_is_and_told_where_not(y: list[float], words: str | None) -> None:
+    chart = line_chart("loss", [Series("a", list(enumerate(y)), 0, [(x, v - 1, v + 1) for x, v in enumerate(y)])])
+    assert (f'<p class="gap">{words}</p>' in chart) if words else ("gap" not in chart)
+    assert "nan" not in chart  # no coordinate
+    finite = sum(map(math.isfinite, y))
+    assert chart.count("<circle") == (1 if finite else 0)
+    assert ("a NaN</text>" in chart) == (0 < finite and not math.isfinite(y[-1]))
+
+
+def test_runs_with_models_of_the_clients_own_are_judged_by_those(small: str, tmp_path: Path) -> None:
+    folders = {}
+    for name in ("fedproto", "local_only", "fedavg"):
+        folders[name] = tmp_path / name
+        fedjourney.run(config.parse(small, [f"strategy.name={name}", "experiment.rounds=2"]), folders[name])
+    for name in ("fedproto", "local_only"):
+        page = (folders[name] / "report.html").read_text()
+        assert "What it learned to do" not in page  # the images that an untrained model gets wrong say nothing
+        assert "untrained shared model, test accuracy" in page
+        assert page.index("How it serves its clients") < page.index("The server&#x27;s model</h2>")
+        assert not json.loads((folders[name] / "run.json").read_text())["summary"]["trained"]
+    assert json.loads((folders["fedavg"] / "run.json").read_text())["summary"]["trained"]
+    assert "What it learned to do" in (folders["fedavg"] / "report.html").read_text()
+
+    runs = [read_run(folder) for folder in folders.values()]
+    by = yardstick(runs)
+    assert by is not None
+    own = [run.final("evaluation", "personal/accuracy", "mean") for run in runs[:2]]
+    shared = runs[2].final("evaluation", "accuracy", "mean")
+    assert [run.final(*place) for run, place in zip(runs, by.places, strict=True)] == [*own, shared]
+    best = max(zip([*own, shared], folders, strict=True))
+    assert headline(runs, list(folders)).startswith(f"{best[1]} ends best: {100 * best[0]:.1f} % mean accuracy on cli")
+    page = write_report(list(folders.values())).read_text()
+    assert "Mean accuracy on clients&#x27; own data for what was sent" in page
+
+
+def test_a_run_without_the_value_is_not_beaten(small: str, tmp_path: Path) -> None:
+    own, no = tmp_path / "own", tmp_path / "no"
+    fedjourney.run(config.parse(small, ["strategy.name=ditto", "experiment.rounds=1"]), own)
+    fedjourney.run(config.parse(small, ["experiment.holdout=0", "experiment.rounds=1"]), no)
+    said = headline([read_run(own), read_run(no)], ["own", "no"])
+    assert said.startswith("own ends with ")
+    assert said.endswith("; not measured in no")
+    assert "Shown is the shared model" in (own / "report.html").read_text()
