@@ -173,3 +173,11 @@ def test_an_unknown_flag_is_refused_with_the_usage_of_its_command(
     said = capsys.readouterr().err
     assert said.startswith(f"usage: fedjourney {command.split()[0]} ")
     assert "unrecognized arguments: --unknown" in said
+
+
+def test_a_flag_that_cannot_be_read_says_what_was_expected(capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("-1", "two", "1.5", ""):
+        with pytest.raises(SystemExit) as ended:
+            main(["compare", "x.toml", f"--workers={text}"])
+        assert ended.value.code == 2
+        assert f"--workers: expected a whole number, 0 or more, got {text!r}" in capsys.readouterr().err

@@ -152,7 +152,8 @@ def test_arrays(small: str, tmp_path: Path, x: np.ndarray, y: np.ndarray, word: 
 def test_an_update_of_the_file_is_dropped_with_the_strategy_that_used_it(small: str) -> None:
     text = small + '[update]\nname = "sgd"\n'
     assert "Remove [update]" in refused(text + '[strategy]\nname = "open_es"\n')
-    assert "update" not in config.parse(text, ["strategy.name=open_es"]).tables
+    for override in ("strategy.name=open_es", ' strategy . name = "open_es"'):
+        assert "update" not in config.parse(text, [override]).tables
 
 
 def test_options_that_another_plug_in_lacks_go_with_the_one_that_had_them(
@@ -161,13 +162,38 @@ def test_options_that_another_plug_in_lacks_go_with_the_one_that_had_them(
     text = small + '[strategy]\nname = "fedprox"\nmu = 0.5\nserver_learning_rate = 0.7\n'
     found = config.parse(text, ["strategy.name=fedavgm", "strategy.momentum=0.3"])["strategy"]
     assert found == {"name": "fedavgm", "momentum": 0.3, "server_learning_rate": 0.7}
-    assert "no option mu" in caplog.text
+    assert '[strategy] mu, which the file has for "fedprox", left out' in caplog.text
     assert "server_learning_rate = 0.7" in caplog.text
+    assert config.parse(small, ["model.name=lenet"])["model"] == {"name": "lenet"}
+    caplog.clear()  # an option of the same name, but of another kind: mlp's widths of layers, cnn's of one
+    assert (
+        config.parse(small, ["model.name=cnn"])["model"]["hidden"]
+        == config.parse(small.replace('name = "mlp"\nhidden = [16]', 'name = "cnn"'))["model"]["hidden"]
+    )
+    assert "[model] hidden" in caplog.text
     assert config.parse(small, ["partition.name=iid"])["partition"] == {"name": "iid", "clients": 8}
     with pytest.raises(ConfigError, match='unknown option "mu"'):  # asked for in the same breath: a mistake
         config.parse(text, ["strategy.name=fedavgm", "strategy.mu=0.3"])
     with pytest.raises(ConfigError, match='no strategy "fedavgn"'):
         config.parse(text, ["strategy.name=fedavgn"])
+
+
+def test_an_empty_value_takes_out_what_the_file_says(small: str) -> None:
+    text = small + '[strategy]\nname = "fedprox"\nmu = 0.5\n'
+    usual = config.parse(small, ["strategy.name=fedprox"])["strategy"]["mu"]
+    assert usual != 0.5
+    assert config.parse(text, ["strategy.mu="])["strategy"]["mu"] == usual
+    assert config.parse(text, ["strategy.mu = ", "strategy.server_learning_rate="])["strategy"]["mu"] == usual
+    assert "[strategy] name" in refused(text, "strategy.name=")
+
+
+def test_what_is_missing_is_explained(small: str) -> None:
+    assert "names that stay at home" in refused(small, "strategy.name=fedper")
+    said = refused(small, "partition.name=natural")
+    assert "[partition] by: expected a value, got none. Add it. It is: the column" in said
+    assert "or 0 for all of them, got 80. Lower clients." in refused(
+        small, "partition.name=natural", "partition.by=label", "partition.clients=80"
+    )
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(small: str, tmp_path: Path) -> None:

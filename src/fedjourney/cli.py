@@ -126,10 +126,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number, 0 or more, got {text!r}")
+    return int(text)
 
 
 def _settings(parser: argparse.ArgumentParser) -> None:
@@ -138,7 +137,7 @@ def _settings(parser: argparse.ArgumentParser) -> None:
         metavar="TABLE.KEY=VALUE",
         action="append",
         default=[],
-        help="override one setting (repeatable)",
+        help="override one setting (repeatable); TABLE.KEY= takes out what the file says",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="short for --set experiment.seed=N")
 

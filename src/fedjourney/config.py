@@ -101,7 +101,8 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, engine: str | None 
 
     Args:
         path: the TOML file.
-        overrides: `table.key=value`, the value as TOML (text may stand without quotes).
+        overrides: `table.key=value`, the value as TOML (text may stand without quotes); `table.key=` takes out what
+            the file says.
         engine: taken in place of the file's; the options of another one are dropped with it.
 
     Raises:
@@ -172,7 +173,7 @@ def parse(
         elif key == "transform":
             tables[key] = [_transform(one, where) for one in table]
         elif key == "update" and not _reads_update(raw, where):
-            if key in raw and not any(override.lstrip().startswith("strategy.name=") for override in overrides):
+            if key in raw and "strategy.name" not in _named(overrides):
                 name = raw["strategy"]["name"]
                 raise ConfigError(
                     f'{where}[update] is set, but strategy "{name}" does not use it: its clients take no '
@@ -251,28 +252,34 @@ def cohort_size(experiment: Experiment, clients: int) -> int:
 
 
 def _leave_out(raw: dict[str, Any], before: dict[str, dict[str, Any]], overrides: Sequence[str]) -> None:
-    """Take out of a table the file's options that a plug-in named by an override does not have, and say so.
+    """Take out of a table the file's options that a plug-in named by an override cannot take, and say so.
 
-    What it has under the same name (clients, learning_rate) stays, and so does all that was set on the command line.
+    What it has under the same name and of the same kind (clients, learning_rate) stays, and so does all that was set on
+    the command line.
     """
-    given = {override.partition("=")[0].replace(" ", "") for override in overrides}
+    given = _named(overrides)
     for kind, old in before.items():
         table = raw[kind]
-        if f"{kind}.name" not in given or kind not in plugins.KINDS or table["name"] == old.get("name"):
+        if f"{kind}.name" not in given or kind not in plugins.KINDS or table.get("name") == old.get("name"):
             continue
+        of_file = {key: value for key, value in old.items() if key != "name" and f"{kind}.{key}" not in given}
         try:
-            known = plugins.option_names(kind, table["name"])
-        except (ConfigError, TypeError, ValueError, NameError):
+            kept = plugins.fitting(kind, table["name"], of_file)
+        except (ConfigError, LookupError, TypeError, ValueError, NameError):
             continue  # said where the plug-in is resolved
-        of_file = [key for key in old if key != "name" and f"{kind}.{key}" not in given]
-        gone = [key for key in of_file if key not in known]
-        raw[kind] = {key: value for key, value in table.items() if key not in gone}
-        if gone:
-            kept = ", ".join(f"{key} = {old[key]!r}" for key in of_file if key in known)
+        raw[kind] = {key: value for key, value in table.items() if key not in of_file or key in kept}
+        if gone := [key for key in of_file if key not in kept]:
+            then, now = old.get("name"), table["name"]
+            rest = ", ".join(f"{key} = {value!r}" for key, value in kept.items())
             logging.getLogger("fedjourney").warning(
-                f'[{kind}] "{table["name"]}" has no option {", ".join(gone)}: what the file gives "{old.get("name")}" '
-                f"is left out. Kept from the file: {kept or 'nothing'}."
+                f'[{kind}] {", ".join(gone)}, which the file has for "{then}", left out: "{now}" takes no such. '
+                f"Kept from the file: {rest or 'nothing'}."
             )
+
+
+def _named(overrides: Sequence[str]) -> set[str]:
+    """Return the settings, `table.key`, that overrides are about."""
+    return {"".join(override.partition("=")[0].split()) for override in overrides}
 
 
 def _override(raw: dict[str, Any], override: str) -> None:
@@ -295,4 +302,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     target = raw.setdefault(table, dict(DEFAULTS.get(table, {})))
     if not isinstance(target, dict):
         raise ConfigError(f"--set {override}: [{table}] is not a table in this file.")
-    target[key] = parsed
+    if not value.strip():
+        target.pop(key, None)
+    else:
+        target[key] = parsed

@@ -6,8 +6,10 @@ by us; what it takes by keyword is an option, checked with pydantic in strict mo
 """
 
 import ast
+import contextlib
 import importlib
 import inspect
+import re
 import sys
 import traceback
 import typing
@@ -125,17 +127,25 @@ def resolve(kind: str, table: Mapping[str, Any], where: str = "") -> dict[str, A
     ).items():  # of somebody else's, whose options are not all its own here
         if key in options:
             raise ConfigError(f"{where}[{kind}] {key}: {why}")
-    checked = check_fields({k: (p.annotation, p.default) for k, p in parameters.items()}, options, f"{where}[{kind}]")
+    checked = check_fields(
+        {k: (p.annotation, p.default) for k, p in parameters.items()}, options, f"{where}[{kind}]", plugin
+    )
     return {"name": name, **checked}
 
 
-def option_names(kind: str, name: str) -> list[str]:
-    """Return the options of a plug-in.
+def fitting(kind: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those options that a plug-in has under that name and could take.
 
     Raises:
         ConfigError: there is no such plug-in.
     """
-    return list(_options(load(kind, name)))
+    known, kept = _options(load(kind, name)), {}
+    for key, value in options.items():
+        if key in known:
+            with contextlib.suppress(ConfigError):
+                check_fields({key: (known[key].annotation, known[key].default)}, {key: value}, "")
+                kept[key] = value
+    return kept
 
 
 def build(kind: str, table: Mapping[str, Any], *injected: Any) -> Any:
@@ -160,8 +170,12 @@ def build(kind: str, table: Mapping[str, Any], *injected: Any) -> Any:
         ) from error
 
 
-def check_fields(fields: Mapping[str, tuple[Any, Any]], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+def check_fields(
+    fields: Mapping[str, tuple[Any, Any]], values: Mapping[str, Any], where: str, plugin: object = None
+) -> dict[str, Any]:
     """Check values against (annotation, default) pairs; return them with defaults, in the fields' order.
+
+    What is missing is explained from the docstring of `plugin`, where there is one.
 
     Raises:
         ConfigError: names the first field that does not fit, what was expected, and what came.
@@ -178,8 +192,16 @@ def check_fields(fields: Mapping[str, tuple[Any, Any]], values: Mapping[str, Any
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where} {place}: {_expectation(first)}") from None
+        meant = _meaning(plugin, place) if first["type"] == "missing" else ""
+        raise ConfigError(f"{where} {place}: {_expectation(first)}{meant}") from None
     return {key: getattr(checked, key) for key in fields}
+
+
+def _meaning(plugin: object, option: str) -> str:
+    """Return what the docstring of a plug-in says of an option, as a further sentence; nothing where it does not."""
+    lines = (inspect.getdoc(plugin) or "").partition("Args:")[2]
+    found = re.search(rf"^ +{re.escape(option)}: (.*(?:\n {{8,}}.*)*)", lines, re.MULTILINE)
+    return f" It is: {' '.join(found[1].split())}" if found else ""
 
 
 _MODELS: dict[tuple[Any, ...], tuple[Any, Any]] = {}

@@ -81,6 +81,7 @@ def test_weeks_become_months(tmp_path: Path) -> None:
     ("options", "words"),
     [
         ({"sets": []}, ["sets", "got none"]),
+        ({"sets": ["nile", "nile"]}, ["sets", "each name once"]),
         ({"sets": ["nile"], "window": 60, "horizon": 12}, ["at least 72 values of nile", "got 70"]),
         ({"sets": ["nile"], "horizon": 12, "test": 0.1}, ["test", "horizon of 12", "got 10"]),
     ],

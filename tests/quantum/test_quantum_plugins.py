@@ -142,6 +142,8 @@ def test_models_refuse_what_they_cannot_hold() -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             model(name, **options)
+    with pytest.raises(ConfigError, match=r"of n = 2, 4, 8, 16 qubits, .* 5 qubits\. Set \[data\] qubits"):
+        model("qcnn", Signature({"state": (32, 2)}, {"label": ()}, 2))
     with pytest.raises(ConfigError, match="at most 4 classes"):
         model("qcnn", Signature({"state": (16, 2)}, {"label": ()}, 5))
 

@@ -280,7 +280,7 @@ def test_steps_are_counted_in_lanes_and_over_a_resume(strategy: str, tmp_path: P
     ("overrides", "words"),
     [
         (["model.critic=false"], ["expects a model with a value", "critic = true"]),
-        (["task.algorithm=a2c", "task.clip=0.1"], ["[task] clip", "Remove it"]),
+        (["task.algorithm=a2c", "task.clip=0.1"], ["[task] clip", "`--set task.clip=`"]),
         (["task.algorithm=reinforce", "task.mixing=0.9"], ["[task] mixing"]),
         (["data.environment=Pong-v5"], ["environment", "CartPole-v1", "Acrobot-v1"]),
     ],

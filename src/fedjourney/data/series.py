@@ -44,7 +44,7 @@ def series(
 
     Args:
         source: unused; time decides the splits.
-        sets: one or more; they should have one period.
+        sets: one or more, each once; they should have one period.
         window: values that a forecast sees.
         horizon: values that are forecast.
         validation: share of each series' values, before the test part.
@@ -53,6 +53,8 @@ def series(
             value to the next (as the M5 competition scales errors; Makridakis et al. 2022), and measures it from its
             mean, both of its training part.
     """
+    if len(set(sets)) < len(sets):
+        raise DataError(f"[data] sets: expected each name once, got {sets}.")
     folder = _folder()
     values = {name: line for one in sets for name, line in _READERS[one](_table(folder, one)).items()}
     if not values:

@@ -28,7 +28,7 @@ def natural(
         columns: of the training examples.
         num_examples: rows there are.
         seed: picks owners where `clients` is smaller than their number.
-        by: the column.
+        by: the column whose values own the examples, as `speaker`; of a wrong name those are told that there are.
         at_least: owners with fewer examples are left out.
         clients: how many owners, 0 = all.
         unseen: share of them that never train; the model is evaluated on all that they hold.
@@ -44,8 +44,9 @@ def natural(
         )
     if clients > len(found):
         raise ConfigError(
-            f'[partition] clients: expected at most the {len(found)} values of "{by}" with {at_least} examples '
-            f"or more, got {clients}. Lower clients or at_least."
+            f'[partition] clients: expected at most the {len(found)} values of "{by}"'
+            + (f" with {at_least} examples or more" if at_least > 1 else "")
+            + f", or 0 for all of them, got {clients}. Lower clients{' or at_least' if at_least > 1 else ''}."
         )
     found.sort(key=lambda rows: int(rows[0]))
     drawn = permutation(seed, len(found))[: clients or None]

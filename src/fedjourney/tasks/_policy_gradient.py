@@ -56,7 +56,10 @@ def learning(
     unread = [name for name, value in of_ppo.items() if value is not None and algorithm != "ppo"]
     unread += ["mixing"] if mixing is not None and algorithm == "reinforce" else []
     if unread:
-        raise ConfigError(f'[task] {unread[0]} is set, but algorithm "{algorithm}" does not use it. Remove it.')
+        raise ConfigError(
+            f'[task] {unread[0]} is set, but algorithm "{algorithm}" does not use it. Remove it; on the command line '
+            f"`{' '.join(f'--set task.{name}=' for name in unread)}` does."
+        )
     ppo = algorithm == "ppo"
     return Learning(
         algorithm,

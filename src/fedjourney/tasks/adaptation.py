@@ -190,7 +190,8 @@ def adaptation(
             "hessian_free" has for the product of Hessian and gradient a difference of two gradients (one step).
             "first" and "hessian_free" are no gradients of any loss, so that evolution sees no difference.
         learned_rates: a rate for every parameter, learned with it (Meta-SGD); they begin as `rate`, and travel too.
-        delta: δ of "hessian_free".
+        delta: δ of "hessian_free". A step δ g over a kink of ReLU spoils it: at the start of `sinusoid-maml` the median
+            error is 1e-5 of the Hessian's part with 0.001, 0.28 with 0.01; with large gradients less is better.
         batch_size: episodes per local step.
 
     References: Finn et al. 2017, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks,
