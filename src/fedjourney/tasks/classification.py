@@ -13,7 +13,7 @@ from fedjourney.tasks import MakeModel, Signature, Task
 from fedjourney.tasks._prediction import CrossEntropy
 from fedjourney.tensors import Tensors
 
-SHOWN, ROW = 2000, 12  # examples that the exhibit is chosen from, images that it shows
+SHOWN, ROWS, ROW = 2000, 2, 6  # examples that the exhibit is chosen from; rows of images that it shows
 
 
 class _Classification(CrossEntropy):
@@ -56,18 +56,22 @@ class _Classification(CrossEntropy):
         with torch.no_grad():
             outputs = self.outputs(params, part.x)
             losses = self.losses(outputs, part.y)
-        worst = losses.argsort(descending=True, stable=True)[:ROW]
+        worst = losses.argsort(descending=True, stable=True)[: ROWS * ROW]
         low, high = images.min(), images.max()
         shown = ((images[worst] - low) / (high - low).clamp(min=1e-6)).permute(0, 2, 3, 1).double().numpy()
-        row = np.concatenate([np.pad(one, ((1, 1), (1, 1), (0, 0)), constant_values=0.5) for one in shown], 1)
+        framed = [np.pad(one, ((1, 1), (1, 1), (0, 0)), constant_values=0.5) for one in shown]
+        framed += [np.ones_like(framed[0])] * (-len(framed) % ROW if len(framed) > ROW else 0)
+        lines = [np.concatenate(framed[start : start + ROW], 1) for start in range(0, len(framed), ROW)]
+        picture = np.concatenate(lines, 0)
         target, said = next(iter(part.y.values()))[worst].tolist(), outputs[worst].argmax(-1).tolist()
-        words = ", ".join(f"{one} as {other}" for one, other in zip(target, said, strict=True))
+        words = [f"{one} as {other}" for one, other in zip(target, said, strict=True)]
+        told = "\n".join(", ".join(words[start : start + ROW]) for start in range(0, len(words), ROW))
         kind = next(iter(part.x))
         what = "images" if kind in ("image", "img") else f'inputs "{kind}", drawn as images,'
         first = f"of the first {len(part)}" if len(examples) > len(part) else "of all"
         return {
-            f"The test {what} with the highest loss, {first}": row[..., 0] if row.shape[2] == 1 else row,
-            "What they are, and what they were taken for": words,
+            f"The test {what} with the highest loss, {first}": picture[..., 0] if picture.shape[2] == 1 else picture,
+            "What they are, and what they were taken for, row by row": told,
         }
 
 
