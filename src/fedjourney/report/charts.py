@@ -11,7 +11,6 @@ from fedjourney.report.words import esc, plain
 
 Point = tuple[float, float]
 WIDTH, HEIGHT, TOP, BOTTOM = 440, 260, 12, 40
-LETTER = 6.5  # width of a letter at the charts' font size, in the drawing's units
 DASHES = ("", "6 3", "2 3")  # colours come again after eight lines, with another dash
 
 
@@ -73,7 +72,7 @@ def line_chart(
     y_high = y_high if y_high > y_low else y_low + 1
     named = len(series) * 13 <= HEIGHT - TOP - BOTTOM + 13
     labels = [shorten(line.name, 18) + (f" {_ending(line.points[-1][1], unit)}" if values else "") for line in series]
-    left = 10 + LETTER * max(len(plain(y)) for y in y_ticks)
+    left = 10 + max(_wide(plain(y)) for y in y_ticks)
     right = WIDTH - (36 + max(map(_wide, labels)) if named else 8)
     base = HEIGHT - BOTTOM
 

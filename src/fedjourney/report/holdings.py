@@ -6,10 +6,10 @@ from statistics import median
 from typing import Any
 
 from fedjourney.report.axes import shorten, ticks
-from fedjourney.report.charts import LETTER
 from fedjourney.report.record import Run, number
 from fedjourney.report.words import esc, folded, html_table, plain, plural
 
+LETTER = 6.5  # width of a letter at the charts' font size, in the drawing's units
 MOST_CLIENTS, MOST_CLASSES, MOST_TITLES = 100, 100, 3000
 
 

@@ -18,15 +18,15 @@ def esc(value: Any) -> str:
 def plain(value: float | None) -> str:
     """Return a number with as many digits as help.
 
-    >>> plain(0.41238), plain(12345.6), plain(None), plain(math.nan)
-    ('0.4124', '12,346', '-', 'NaN')
+    >>> plain(0.41238), plain(12345.6), plain(3.01e20), plain(None), plain(math.nan)
+    ('0.4124', '12,346', '3.01e+20', '-', 'NaN')
     """
     if value is None:
         return "-"
     if not math.isfinite(value):
         return "NaN"
     if abs(value) >= 1000:
-        return f"{value:,.0f}" if abs(value) < 1e15 else f"{value:.3e}"
+        return f"{value:,.0f}" if abs(value) < 1e15 else f"{value:.4g}"
     return f"{value:.4g}"
 
 

@@ -6,7 +6,7 @@ SIDE = 161  # pixels
 
 
 def scattered(target: np.ndarray, predicted: np.ndarray) -> dict[str, str | np.ndarray]:
-    """Return a picture [SIDE, SIDE, 3] of predictions [n] over targets [n], under a caption that tells the targets' range."""
+    """Return a picture [SIDE, SIDE, 3] of predictions [n] over targets [n]; its caption tells the targets' range."""
     points = np.stack([target, predicted])
     low, high = float(points[0].min()), float(points[0].max())
     reach = (high - low) * 1.1 or 1.0
