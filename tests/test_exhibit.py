@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +90,8 @@ def test_a_name_says_how_it_is_told_and_what_is_better(name: str, best: float, w
     assert headline(ends, ["worst", "best"]).startswith("best ends best")
     twenty = [*[best] * 18, worst, worst]
     assert spread(twenty, metrics.lower_is_better(name))["worst_tenth"] == worst
+
+
+def test_a_spread_of_huge_or_missing_numbers_is_one() -> None:
+    assert spread([1e200, -1e200], True) == {"mean": 0.0, "spread": math.inf, "worst_tenth": 1e200}
+    assert math.isnan(spread([0.5] * 20 + [math.nan], False)["worst_tenth"])

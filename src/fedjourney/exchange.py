@@ -166,10 +166,9 @@ def _decode(
     except Exception as error:  # whatever a foreign reply makes a transform raise costs that reply alone
         return Problem("malformed", "decode", f"{type(error).__name__}: {error}")
     if not finite({} if trusting else tensors, answer.metrics):
-        steps = (
-            "[update] learning_rate" if rounds.uses_update else "[strategy] learning_rate, or sigma where it has one"
-        )
-        return Problem("not finite", "reply", f"NaN or infinity in the reply. Lower {steps}?")
+        steps = "[update] learning_rate, or [strategy] server_learning_rate"
+        steps = steps if rounds.uses_update else "[strategy] learning_rate, or sigma"
+        return Problem("not finite", "reply", f"NaN or infinity in the reply. Lower {steps} where it has one?")
     answer.tensors = {name: tensors[name] for name in like if name in tensors}
     return None
 

@@ -231,13 +231,15 @@ def _finish(built: Plan, recorder: Recorder) -> Result:
         results.write_parquet(folder)
         write_atomically(folder / "model.safetensors", save(results.apart(model)))
         start = run_folder.fresh(built)
-        trained = any(not tensor.cpu().equal(start[name]) for name, tensor in last.params.items())
+        untrained = [name for name, tensor in model.items() if name in start and tensor.cpu().equal(start[name])]
+        trained = len(untrained) < len(model)
         if trained:  # what a start model does is nothing that was learned
             exhibit.write(folder, built.task, model, built.dataset.test)
         rounds = facts.rounds(folder)
         found = results.digest(model, last.chain)
         summary = results.valid_json(facts.summary(folder, rounds, found, last.seconds, trained))
         kept = run_folder.told(folder) | {"digest": found, "seconds": last.seconds, "summary": summary}
+        kept["untrained"] = untrained
         (folder / "report.html").unlink(missing_ok=True)  # one of the unfinished run; from here on a resume writes it
         write_atomically(folder / "run.json", json.dumps(kept | {"finished": True}, indent=1).encode())
         write_report([folder])

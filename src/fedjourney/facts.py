@@ -122,7 +122,7 @@ def holdings(built: Plan) -> dict[str, Any]:
     """
     dealt = isinstance(built.shards, Cuts)
     told = [built.shards[client] for client in range(len(built.shards) if dealt else min(len(built.shards), 1000))]
-    names, codes = _kinds(built)
+    kind, names, codes = _kinds(built)
     counts = None
     if 0 < len(names) <= 1000 and len(told) <= 10_000:
         counts = [np.bincount(codes[rows], minlength=len(names)).tolist() for rows in told]
@@ -130,19 +130,21 @@ def holdings(built: Plan) -> dict[str, Any]:
         "clients": len(built.shards),
         "unseen": built.shards.unseen,  # the last ones; they never train
         "sizes": [len(rows) for rows in told],
+        "kind": kind,
         "classes": names if counts else None,
         "counts": counts,
     }
 
 
-def _kinds(built: Plan) -> tuple[list[str], np.ndarray]:
-    """Return names of what examples are told apart by, and its code for every training example [n]."""
+def _kinds(built: Plan) -> tuple[str, list[str], np.ndarray]:
+    """Return what examples are told apart by (class, or a column), its values, and the number of each one's [n]."""
     target = next(iter(built.dataset.train.y.values()))
     if target.dim() == 1 and not target.is_floating_point():
-        return [str(number) for number in range(built.dataset.classes)], target.numpy()
+        return "class", [str(number) for number in range(built.dataset.classes)], target.numpy()
     by = built.experiment["partition"].get("by", "")
     column = built.dataset.columns.get(by)
     if column is None:
-        return [], target.numpy()
+        return "class", [], target.numpy()
     values, codes = np.unique(column, return_inverse=True)
-    return [f"{by} {value}" if column.dtype.kind in "iu" else str(value) for value in values], codes
+    kind = "first label" if by == "label" and target.dim() > 1 else by  # of a sheet, which has several
+    return kind, [f"{by} {value}" if column.dtype.kind in "iu" else str(value) for value in values], codes

@@ -10,7 +10,7 @@ SHARES = frozenset({"accuracy", "auc", "share", "rate"})
 """Words in the name of a share of 1, which is shown in per cent."""
 WRITTEN = {"auc": "AUC", "rmse": "RMSE", "mse": "MSE", "mae": "MAE", "nll": "NLL", "r2": "R²", "bayes": "Bayes"}
 """Words of a metric's name that the field writes otherwise."""
-LOWER = frozenset({"loss", "perplexity", "nll", "bits", "error", "rmse", "mse", "mae", "regret"})
+LOWER = frozenset({"loss", "perplexity", "nll", "bits", "error", "rmse", "mse", "mae", "regret", "deviation"})
 """Words in the name of a metric that is better when it is lower."""
 
 

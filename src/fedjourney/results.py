@@ -285,8 +285,9 @@ def valid_json(value: Any) -> Any:
 def spread(values: list[float], lower: bool) -> dict[str, float]:
     """Return mean, standard deviation, and the mean of the worst tenth (at least one value); is lower better?"""
     mean = sum(values) / len(values)
-    worst = sorted(values, reverse=lower)[: max(1, len(values) // 10)]
-    variance = sum((value - mean) ** 2 for value in values) / len(values)
+    ordered = sorted(values, key=lambda value: (not math.isnan(value), -value if lower else value))  # NaN is the worst
+    worst = ordered[: max(1, len(values) // 10)]
+    variance = sum((value - mean) * (value - mean) for value in values) / len(values)  # ** would raise where it is inf
     return {"mean": mean, "spread": variance**0.5, "worst_tenth": sum(worst) / len(worst)}
 
 

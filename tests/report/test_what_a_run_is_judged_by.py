@@ -43,6 +43,16 @@ def test_a_run_that_diverged_ends_with_no_number(tmp_path: Path) -> None:
     assert f'<th scope="row">bad</th><td>NaN</td><td>{100 * started[best]:.1f} % (round {best:.0f})</td>' in both
 
 
+def test_a_network_that_gives_nothing_but_nan_answers_nothing(small: str, tmp_path: Path) -> None:
+    overrides = ["strategy.name=fedavg", "strategy.server_learning_rate=1e37", "experiment.rounds=3"]
+    run = fedjourney.run(config.parse(small, overrides), tmp_path / "run")
+    assert run.rounds[0]["test"]["accuracy"] > 0
+    assert run.rounds[-1]["test"] == {"accuracy": None, "loss": None}  # argmax would be right on all of class 0
+    page = (run.folder / "report.html").read_text()
+    assert "NaN test accuracy after 3 rounds" in page
+    assert "the run diverged" in page
+
+
 def test_a_metric_that_never_was_a_number_is_told_as_such(tmp_path: Path) -> None:
     page = write_report([diverging(tmp_path / "never", 0)]).read_text()
     assert "NaN test accuracy after 6 rounds" in page  # not the loss, which is finite
@@ -79,7 +89,9 @@ def test_runs_with_models_of_the_clients_own_are_judged_by_those(small: str, tmp
         assert "untrained shared model, test accuracy" in page
         assert page.index("How it serves its clients") < page.index("The server&#x27;s model</h2>")
         assert not json.loads((folders[name] / "run.json").read_text())["summary"]["trained"]
-    assert json.loads((folders["fedavg"] / "run.json").read_text())["summary"]["trained"]
+    told = json.loads((folders["fedavg"] / "run.json").read_text())
+    assert told["summary"]["trained"]
+    assert told["untrained"] == []
     assert "What it learned to do" in (folders["fedavg"] / "report.html").read_text()
 
     runs = [read_run(folder) for folder in folders.values()]
@@ -94,6 +106,27 @@ def test_runs_with_models_of_the_clients_own_are_judged_by_those(small: str, tmp
     assert "Mean accuracy on clients&#x27; own data for what was sent" in page
 
 
+def test_layers_that_clients_keep_are_told_to_be_those_of_the_start(small: str, tmp_path: Path) -> None:
+    overrides = ["strategy.name=fedper", 'strategy.personal=["3.*"]', "experiment.rounds=1"]
+    run = fedjourney.run(config.parse(small, overrides), tmp_path / "run")
+    assert json.loads((run.folder / "run.json").read_text())["untrained"] == ["3.weight", "3.bias"]
+    page = (run.folder / "report.html").read_text()
+    assert "What clients keep for themselves is in it as it was at the start: 3.weight and 3.bias." in page
+
+
+def test_a_run_in_which_nothing_was_learned_says_so(small: str, tmp_path: Path) -> None:
+    still, good = tmp_path / "still", tmp_path / "good"
+    fedjourney.run(config.parse(small, ["update.learning_rate=1e38", "experiment.rounds=2"]), still)
+    fedjourney.run(config.parse(small, ["experiment.rounds=2"]), good)
+    assert "<li>No round changed the model" in (still / "report.html").read_text()
+    assert "No round changed the model" not in (good / "report.html").read_text()
+    alone = tmp_path / "alone"
+    overrides = ["strategy.name=local_only", "update.learning_rate=1e38", "experiment.rounds=2"]
+    fedjourney.run(config.parse(small, overrides), alone)
+    assert "<li>No reply counted in any round" in (alone / "report.html").read_text()
+    assert "still: No round changed the model" in write_report([still, good], tmp_path / "both.html").read_text()
+
+
 def test_a_run_without_the_value_is_not_beaten(small: str, tmp_path: Path) -> None:
     own, no = tmp_path / "own", tmp_path / "no"
     fedjourney.run(config.parse(small, ["strategy.name=ditto", "experiment.rounds=1"]), own)
@@ -102,3 +135,17 @@ def test_a_run_without_the_value_is_not_beaten(small: str, tmp_path: Path) -> No
     assert said.startswith("own ends with ")
     assert said.endswith("; not measured in no")
     assert "Shown is the shared model" in (own / "report.html").read_text()
+
+
+def test_runs_on_other_data_or_tasks_are_not_ranked(small: str, tmp_path: Path) -> None:
+    folders = {"digits": [], "more": ["data.test=0.3", "experiment.seed=5"], "turned": ["task.name=regression"]}
+    for name, overrides in folders.items():
+        text = small.replace('"digits"', '"rotated_digits"') if name == "turned" else small
+        text = text.replace("alpha = 0.5", 'alpha = 0.5\nby = "range"') if name == "turned" else text
+        fedjourney.run(config.parse(text, [*overrides, "experiment.rounds=1"]), tmp_path / name)
+    runs = {name: read_run(tmp_path / name) for name in folders}
+    assert " ends best: " in headline([runs["digits"], runs["more"]], ["digits", "more"])
+    said = headline([runs["digits"], runs["turned"]], ["digits", "turned"])
+    assert said == "On different data or tasks: none is best"
+    assert "Examples of each range at each client" in (tmp_path / "turned" / "report.html").read_text()
+    assert "Examples of each class at each client" in (tmp_path / "digits" / "report.html").read_text()

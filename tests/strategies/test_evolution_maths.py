@@ -65,9 +65,15 @@ def test_utilities_are_the_published_formula() -> None:
     assert sum(found) == pytest.approx(0, abs=1e-15)
 
 
-def test_a_wild_candidate_counts_as_the_worst_finite_one() -> None:
+def test_a_wild_candidate_counts_as_just_below_the_worst_finite_one() -> None:
     fitness = torch.tensor([1.0, math.nan, -3.0, -math.inf, math.inf])
-    assert no_worse_than_finite(fitness).tolist() == [1.0, -3.0, -3.0, -3.0, -3.0]
+    found = no_worse_than_finite(fitness)
+    assert found.tolist() == pytest.approx([1.0, -3.0, -3.0, -3.0, -3.0], rel=2e-5)
+    assert found.argsort(descending=True, stable=True)[:2].tolist() == [0, 2]
+    assert found[[1, 3, 4]].unique().numel() == 1
+    lonely = no_worse_than_finite(torch.tensor([math.nan, -2.3, math.nan]))
+    assert lonely.argmax() == 1  # the only sound one is the best, however often the others stand beside it
+    assert torch.isnan(no_worse_than_finite(torch.full((2,), math.nan))).all()
     assert shaped(torch.tensor([1.0, math.nan, 2.0]), "ranks").tolist() == [0.0, -0.5, 0.5]
 
 

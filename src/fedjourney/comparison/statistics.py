@@ -23,7 +23,7 @@ def spread(values: Sequence[float]) -> float:
     if len(values) < 2:
         return math.nan
     mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return math.sqrt(math.fsum((value - mean) * (value - mean) for value in values) / (len(values) - 1))
 
 
 def interval(values: Sequence[float], level: float = 1 - LEVEL) -> Interval:

@@ -59,3 +59,8 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
 def shorten(text: str, most: int) -> str:
     """Return at most `most` letters of a text, an ellipsis for the rest."""
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def room(label: str) -> float:
+    """Return the room a label wants, on a narrow page too, where letters are a little larger."""
+    return 7.1 * sum(1.4 if letter in "mwMW…%" else 0.6 if letter in "ijl.,:;|!'" else 1.0 for letter in label)

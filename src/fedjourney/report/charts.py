@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from fedjourney.report.axes import decades, shorten, spread, ticks
+from fedjourney.report.axes import decades, room, shorten, spread, ticks
 from fedjourney.report.words import esc, plain
 
 Point = tuple[float, float]
@@ -72,8 +72,8 @@ def line_chart(
     y_high = y_high if y_high > y_low else y_low + 1
     named = len(series) * 13 <= HEIGHT - TOP - BOTTOM + 13
     labels = [shorten(line.name, 18) + (f" {_ending(line.points[-1][1], unit)}" if values else "") for line in series]
-    left = 10 + max(_wide(plain(y)) for y in y_ticks)
-    right = WIDTH - (36 + max(map(_wide, labels)) if named else 8)
+    left = 10 + max(room(plain(y)) for y in y_ticks)
+    right = WIDTH - (36 + max(map(room, labels)) if named else 8)
     base = HEIGHT - BOTTOM
 
     def at(x: float, y: float) -> tuple[float, float]:
@@ -124,11 +124,6 @@ def line_chart(
         f'<line class="cursor" y1="{TOP}" y2="{base}" x1="-9" x2="-9"/></svg>'
         f"{'' if named else _legend(series)}{gaps}</figure>"
     )
-
-
-def _wide(label: str) -> float:
-    """Return the room a label wants, on a narrow page too, where letters are a little larger."""
-    return 7.1 * sum(1.4 if letter in "mwMW…%" else 0.6 if letter in "ijl.,:;|!'" else 1.0 for letter in label)
 
 
 def _look(line: Series) -> Callable[[str], str]:

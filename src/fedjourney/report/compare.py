@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fedjourney.metrics import is_share, lower_is_better, spoken
 from fedjourney.report.axes import shorten
 from fedjourney.report.charts import Series, line_chart
-from fedjourney.report.page import MOST_METRICS, scaled
+from fedjourney.report.page import MOST_METRICS, divergence, scaled, standstill
 from fedjourney.report.record import SPLITS, Point, Run, number, table
 from fedjourney.report.style import document
 from fedjourney.report.words import (
@@ -17,6 +17,7 @@ from fedjourney.report.words import (
     duration,
     esc,
     html_table,
+    listed,
     measured,
     plain,
     plural,
@@ -31,7 +32,11 @@ def comparison_page(runs: Sequence[Run]) -> str:
         for name, run in zip(names, runs, strict=True)
         if not run.finished
     ]
-    notes += [f"{name}: {note}" for name, run in zip(names, runs, strict=True) for note in run.notes]
+    notes += [
+        f"{name}: {note}"
+        for name, run in zip(names, runs, strict=True)
+        for note in (*divergence(run), *standstill(run), *run.notes)
+    ]
     items = "".join(f"<li>{esc(note)}</li>" for note in notes)
     title = f"{plural(len(runs), 'run')} compared"
     parts = [
@@ -82,6 +87,12 @@ class Yardstick:
     places: Sequence[tuple[str, ...]]
 
 
+def subject(run: Run) -> list[str]:
+    """Return what a run is about: which data (not how many), and which task. Only on the same can one be better."""
+    words = [value for value in table(run.experiment, "data").values() if isinstance(value, str | list)]
+    return [str(value) for value in (*words, table(run.experiment, "task").get("name"))]
+
+
 def yardstick(runs: Sequence[Run]) -> Yardstick | None:
     """Return what the runs can be compared by; None where nothing was measured.
 
@@ -100,16 +111,18 @@ def yardstick(runs: Sequence[Run]) -> Yardstick | None:
 
 
 def headline(runs: Sequence[Run], names: Sequence[str]) -> str:
-    """Return the best run in one line; nobody is best of one, nor is who ends with no finite number."""
+    """Return the best run in one line; nobody is best of one, on other data, or with no finite number at the end."""
     by = yardstick(runs)
     if by is None:
         return "Nothing was measured"
+    if any(subject(run) != subject(runs[0]) for run in runs):
+        return "On different data or tasks: none is best"
     ends = [(run.final(*place), name) for run, name, place in zip(runs, names, by.places, strict=True)]
     finite = [(value, name) for value, name in ends if value is not None and math.isfinite(value)]
     diverged = [name for value, name in ends if value is not None and not math.isfinite(value)]
     missing = [name for value, name in ends if value is None]
-    after = f"; {_listed(diverged)} diverged" if diverged else ""
-    after += f"; not measured in {_listed(missing)}" if missing else ""
+    after = f"; {listed(diverged)} diverged" if diverged else ""
+    after += f"; not measured in {listed(missing)}" if missing else ""
     if not finite:
         return f"No run ends with a finite {by.words}{after}"
     value, name = min(finite) if lower_is_better(by.metric) else max(finite)
@@ -198,10 +211,6 @@ def differences(runs: Sequence[Run], names: Sequence[str]) -> str:
         return '<p class="none">The experiments are the same but for their names.</p>'
     rows = [[key, *(option.get(key, "-") for option in options)] for key in differing]
     return html_table(["option", *names], rows, "Options in which the runs differ", numbers=False)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _against_bytes(run: Run, place: tuple[str, ...]) -> list[Point]:

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from fedjourney.report.axes import shorten, ticks
+from fedjourney.report.axes import room, shorten, ticks
 from fedjourney.report.record import Run, number
 from fedjourney.report.words import esc, folded, html_table, plain, plural
 
-LETTER = 6.5  # width of a letter at the charts' font size, in the drawing's units
 MOST_CLIENTS, MOST_CLASSES, MOST_TITLES = 100, 100, 3000
 
 
@@ -52,25 +51,26 @@ def holdings(run: Run) -> str:
     words = f'<p class="said">{esc(said)}</p>'
     if counts is None or len(counts) > MOST_CLIENTS or len(counts[0]) > MOST_CLASSES:
         return words + histogram(sizes, "Clients by number of examples", "examples", "clients")
-    names = _names(run, len(counts[0]))
+    names, kind = _names(run, len(counts[0])), str(run.partition.get("kind") or "class")
     figures = html_table(
         ["client", "examples", *names],
         [[i, plain(sum(row)), *(plain(value) for value in row)] for i, row in enumerate(counts)],
-        "Examples of each class that each client holds",
+        f"Examples of each {kind} that each client holds",
     )
-    return words + dots(counts, names) + folded("As a table", figures)
+    return words + dots(counts, names, kind) + folded("As a table", figures)
 
 
-def dots(counts: Sequence[Sequence[float]], names: Sequence[str]) -> str:
+def dots(counts: Sequence[Sequence[float]], names: Sequence[str], kind: str) -> str:
     """Return clients (across) by classes (down): a dot's area is its examples, a bar a client's.
 
     Args:
         counts: of shape (clients, classes).
         names: of the classes.
+        kind: what they are: classes, or values of a column such as "speaker".
     """
     clients, classes = len(counts), len(names)
     labels = [shorten(name, 14) for name in names]
-    left = 12 + LETTER * max(map(len, labels))
+    left = 12 + max(map(room, labels))
     step_x = min(34.0, max(9.0, (960 - left) / clients))
     step_y = min(24.0, max(15.0, step_x))
     bars, top = 44, 56
@@ -105,12 +105,13 @@ def dots(counts: Sequence[Sequence[float]], names: Sequence[str]) -> str:
             parts.append(f'<text x="{x:.1f}" y="{height - 22:.1f}" text-anchor="middle">{at:.0f}</text>')
     parts.append(f'<text x="{left + clients * step_x / 2:.1f}" y="{height - 5:.1f}" text-anchor="middle">client</text>')
     return (
-        '<figure class="wide"><figcaption>Examples of each class at each client '
+        f'<figure class="wide"><figcaption>Examples of each {esc(kind)} at each client '
         '<span class="unit">area of a dot: their number; bars: all of a client</span></figcaption>'
         '<div class="scroll" tabindex="0" role="region" aria-label="Chart of who holds what">'
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="width:{width:.0f}px" role="img">'
-        f"<title>{plural(clients, 'client')} by {classes} classes; at most {plain(most)} examples of a "
-        f"class at a client, {plain(largest)} in all</title>{''.join(parts)}</svg></div></figure>"
+        f"<title>{plural(clients, 'client')}; what they hold is told apart by {esc(kind)}, {classes} in all. At most "
+        f"{plain(most)} examples of one at a client, {plain(largest)} together</title>{''.join(parts)}</svg></div>"
+        "</figure>"
     )
 
 
@@ -122,7 +123,7 @@ def histogram(values: Sequence[float], title: str, across: str, up: str) -> str:
     for value in values:
         heights[min(int((value - edges[0]) / step), len(heights) - 1)] += 1
     y_ticks = ticks(0, max(heights), 5, whole=True)
-    left, right, top, base = 16 + LETTER * len(plain(y_ticks[-1])), 620.0, 12, 200
+    left, right, top, base = 16 + room(plain(y_ticks[-1])), 620.0, 12, 200
     wide = (right - left) / len(heights)
     parts = []
     for tick in y_ticks:

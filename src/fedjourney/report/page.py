@@ -14,6 +14,7 @@ from fedjourney.report.words import (
     duration,
     esc,
     folded,
+    listed,
     measured,
     plain,
     plural,
@@ -45,7 +46,7 @@ def run_page(run: Run) -> str:
 
 def header(run: Run) -> str:
     """Return title, result, digest, what is missing, and the facts at a glance."""
-    notes = [*divergence(run), *run.notes]
+    notes = [*divergence(run), *standstill(run), *run.notes]
     if not run.finished:
         of = "" if run.wanted_rounds is None else f" of {run.wanted_rounds}"
         notes.insert(0, f"This run is not finished: it has written round {run.last_round}{of}.")
@@ -71,6 +72,8 @@ def learned(run: Run) -> list[str]:
         title = "How the shared model learned" if run.trained else "The server's model"
     if not run.trained:
         said = "The server's model is the one that it began with: in this run nothing was learned on it."
+    elif run.personal and run.untrained:
+        said = f"What clients keep for themselves is in it as it was at the start: {listed(run.untrained, 6)}."
     return [
         "\n".join(
             [
@@ -113,6 +116,15 @@ def divergence(run: Run) -> list[str]:
         return [f"{what} was never a finite number: the run diverged, or the metric cannot be computed here."]
     since = min(x for x, _ in run.values(*place) if x > finite[-1])
     return [f"{what} is not a finite number from round {plain(since)} on: the run diverged."]
+
+
+def standstill(run: Run) -> list[str]:
+    """Return a sentence where nothing was learned at all, else nothing."""
+    if run.personal and run.last_round and not any(y for _, y in run.series("clients", "answered")):
+        return ["No reply counted in any round: clients' models are those of the start. What failed stands below."]
+    if run.trained or run.personal:
+        return []
+    return ["No round changed the model: its numbers are those of the start. What failed stands below."]
 
 
 def facts(run: Run) -> list[tuple[str, str]]:

@@ -96,6 +96,12 @@ class Run:
         """Whether the model that the server delivers is another than the one it began with, as far as is known."""
         return table(self.info, "summary").get("trained") is not False
 
+    @property
+    def untrained(self) -> list[str]:
+        """Parameters of the delivered model that are those it began with, as far as is known."""
+        names = self.info.get("untrained")
+        return [str(name) for name in names] if isinstance(names, list) else []
+
     def values(self, *path: str) -> list[Point]:
         """Return (round, value) wherever `path` was measured; NaN where what came was no finite number."""
         points = []

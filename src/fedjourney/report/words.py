@@ -84,6 +84,16 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def listed(names: Sequence[str], most: int | None = None) -> str:
+    """Return names in a row, at most so many of them.
+
+    >>> listed(["a", "b", "c"]), listed(["a", "b", "c"], 2)
+    ('a, b and c', 'a, b and 1 more')
+    """
+    shown = [*names[:most], *([f"{len(names) - most} more"] if most and len(names) > most else [])]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
 def html_table(head: Sequence[str], rows: Iterable[Sequence[Any]], caption: str, numbers: bool = True) -> str:
     """Return a table, escaped, that scrolls by itself where the page is narrow.
 

@@ -132,13 +132,18 @@ def score(
 
 
 def no_worse_than_finite(fitness: torch.Tensor) -> torch.Tensor:
-    """Return the fitness with what is not finite set to the worst that is: one wild candidate costs no reply."""
+    """Return the fitness with what is not finite set just below the worst that is: a wild candidate costs no reply.
+
+    Below it, for else a wild candidate beside a single sound one would be as good; and only just, for strategies
+    that weigh by fitness would go by the difference.
+    """
     if math.isfinite(float(fitness.sum())):  # then all are, as almost always
         return fitness
     finite = torch.isfinite(fitness)
     if not bool(finite.any()):
         return fitness
-    return torch.where(finite, fitness, fitness[finite].min())
+    worst = fitness[finite].min()
+    return torch.where(finite, fitness, worst - 1e-5 * worst.abs().clamp(min=1.0))
 
 
 def score_pairs(

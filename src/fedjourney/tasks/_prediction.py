@@ -123,6 +123,15 @@ class Prediction(PerExample):
         return self.block_sums(self.outputs(params, part.x), part.y)
 
 
+def answered_right(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return 1 where the largest of [..., classes] logits is that of the target [...], else 0; NaN where one is NaN.
+
+    argmax names a class all the same, and a network that gives nothing but NaN would be right on all of that class.
+    """
+    right = (logits.argmax(-1) == target).to(logits.dtype)
+    return torch.where(logits.isnan().any(-1), torch.nan, right)
+
+
 class CrossEntropy(Prediction):
     """Cross-entropy of logits [B, …, classes] against integer targets [B, …]; accuracy and loss as metrics."""
 
@@ -135,7 +144,7 @@ class CrossEntropy(Prediction):
     def block_sums(self, outputs: torch.Tensor, y: Tensors) -> Tensors:
         """Return `loss`, `right` (shares of right answers within an example) and `examples`."""
         target = next(iter(y.values()))
-        right = (outputs.argmax(-1) == target).to(outputs.dtype)
+        right = answered_right(outputs, target)
         right = right.flatten(1).mean(1) if target.dim() > 1 else right
         return {
             "loss": self.losses(outputs, y).cpu().double().sum(),

@@ -14,6 +14,7 @@ from fedjourney.errors import ConfigError
 from fedjourney.tasks import MakeModel, Signature, Task
 from fedjourney.tasks._curves import panel
 from fedjourney.tasks._few_shot import FewShot, Points, spread
+from fedjourney.tasks._prediction import answered_right
 from fedjourney.tensors import Tensors, in_lanes
 
 Order: TypeAlias = Literal["second", "first", "hessian_free"]
@@ -105,7 +106,7 @@ class _Adaptation(FewShot):
         """Return one episode's accuracy [], or its mean squared error."""
         if not self.ways:
             return self.point_loss(weights, query)
-        return (self.told(weights, query.inputs).argmax(-1) == query.targets).to(self.dtype).mean()
+        return answered_right(self.told(weights, query.inputs), query.targets).to(self.dtype).mean()
 
     def summary(self, sums: Tensors) -> dict[str, float]:
         """Return the `accuracy` (or `mse`) after adaptation, that without, the deviation between episodes, `loss`."""

@@ -11,6 +11,7 @@ from fedjourney.data import Examples
 from fedjourney.errors import ConfigError
 from fedjourney.tasks import MakeModel, Signature, Task
 from fedjourney.tasks._few_shot import FewShot, spread
+from fedjourney.tasks._prediction import answered_right
 from fedjourney.tensors import Tensors
 
 
@@ -36,7 +37,7 @@ class _Prototypes(FewShot):
 
     def _right(self, logits: torch.Tensor) -> torch.Tensor:
         """Return each episode's accuracy [B]."""
-        return (logits.argmax(-1) == self._targets(logits)).double().mean(1)
+        return answered_right(logits, self._targets(logits)).double().mean(1)
 
     def _targets(self, logits: torch.Tensor) -> torch.Tensor:
         """Return the class of each query [B, ways * queries]: its place on the sheet."""
