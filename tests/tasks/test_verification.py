@@ -1,5 +1,7 @@
 """Verification and regression against references computed in another way."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 
 from fedjourney.data import Examples
 from fedjourney.tasks import Signature
+from fedjourney.tasks._scatter import scattered
 from fedjourney.tasks.regression import regression
 from fedjourney.tasks.verification import BINS, characteristic, verification
 
@@ -101,3 +104,24 @@ def test_rmse_is_numpys_beside_that_of_the_mean() -> None:
     assert found["rmse_kelvin"] == pytest.approx(np.sqrt(np.mean((told - y) ** 2)))
     assert found["constant_rmse_kelvin"] == pytest.approx(np.sqrt(np.mean((y - y.mean(0)) ** 2)))
     assert next(iter(found)) == "rmse_kelvin"
+
+
+def test_a_network_that_gives_nan_says_nothing_of_any_pair() -> None:
+    task, some = built(loss="triplet", margin=0.4), sheets()
+    params = {name: tensor * torch.nan for name, tensor in task.init(0).items()}
+    told = task.summary(task.evaluate(params, some))
+    assert math.isnan(told["auc"])
+    assert math.isnan(told["equal_error_rate"])
+    assert 0 <= told["pixels_auc"] <= 1
+    assert task.exhibit(params, some) == {}
+
+
+def test_predictions_beyond_the_picture_lie_on_its_edge_and_nan_nowhere() -> None:
+    target = np.array([0.0, 1.0, 2.0, 3.0])
+    (picture,) = scattered(target, np.array([0.0, np.inf, -1e300, np.nan])).values()
+    blue = np.argwhere((picture == (0.16, 0.47, 0.84)).all(-1)).tolist()
+    low, high = round(160 * (0.5 - 1 / 2.2)), 160
+    assert sorted(blue) == sorted(
+        [[160 - low, low], [0, round(160 * (0.5 - 0.5 / 3.3))], [high, round(160 * (0.5 + 0.5 / 3.3))]]
+    )
+    assert scattered(target, np.full(4, np.nan)) == {}

@@ -1,5 +1,6 @@
 """Verification: do two images show the same thing?"""
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -96,6 +97,8 @@ class _Verification(Prediction):
             squared, same = self._pairs(self.outputs(params, part.x), part.y)
             sums = self.evaluate(params, examples)
         threshold = characteristic(sums["same"], sums["different"])[2]
+        if math.isnan(threshold):
+            return {}
         distance, upper = squared.sqrt(), torch.ones_like(same).triu(1)
         images = next(iter(part.x.values())).flatten(1, 2)
         shown: dict[str, str | np.ndarray] = {}
@@ -117,8 +120,11 @@ class _Verification(Prediction):
 
 
 def _histograms(squared: torch.Tensor, same: torch.Tensor) -> Tensors:
-    """Return pairs by distance [BINS], from squared distances [B, n, n], each pair once."""
+    """Return pairs by distance [BINS], from squared distances [B, n, n], each pair once; NaN where one has none."""
     upper = torch.ones_like(same).triu(1)
+    if bool(squared.isnan().any()):
+        nothing = torch.full((BINS,), torch.nan, dtype=torch.float64, device=squared.device)
+        return {"same": nothing, "different": nothing}
     places = (squared.double().sqrt() * (BINS / 2)).long().clamp(max=BINS - 1)
     return {
         "same": torch.bincount(places[same & upper], minlength=BINS).double(),
@@ -131,8 +137,10 @@ def characteristic(same: torch.Tensor, different: torch.Tensor) -> tuple[float, 
 
     The area is the chance that a pair of the same class is closer than one of different classes, ties counting half.
     The equal error rate is where the false rejections' share falls to that of the false acceptances, between two bins
-    on a straight line.
+    on a straight line. All are NaN where a histogram holds NaN.
     """
+    if bool((same + different).isnan().any()):
+        return math.nan, math.nan, math.nan
     zero = same.new_zeros(1)
     accepted = torch.cat([zero, (same / same.sum()).cumsum(0)])  # true acceptances below each edge, [bins + 1]
     wrongly = torch.cat([zero, (different / different.sum()).cumsum(0)])
