@@ -38,12 +38,25 @@ def by_rows(found: Plan, model: Tensors) -> list[float]:
     return [found.task.summary(found.task.evaluate(model, some))["accuracy"] for some in cut]
 
 
+def last_of_each(test: Examples) -> list[int]:
+    """Return the place of each series' last test window: where the next is not the same, moved by a month."""
+    past = test.x["past"]
+    return [*(past[1:, :-1] != past[:-1, 1:]).any(1).nonzero().flatten().tolist(), len(test) - 1]
+
+
+def by_series(found: Plan, model: Tensors) -> dict[str, dict[str, float]]:
+    """Return the test metrics of each series; the run's own are over all windows, of which some series have many."""
+    names, test, start, told = found.experiment["data"]["sets"], found.dataset.test, 0, {}
+    for name, last in zip(names, last_of_each(test), strict=True):
+        told[name] = found.task.summary(found.task.evaluate(model, test.cut(slice(start, last + 1))))
+        start = last + 1
+    return told
+
+
 def last_windows(found: Plan, model: Tensors) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return (window, what followed, forecast) of each series' last test window."""
     names, test = found.experiment["data"]["sets"], found.dataset.test  # each of these sets is one series
-    past = test.x["past"]
-    breaks = (past[1:, :-1] != past[:-1, 1:]).any(1)  # where a window is not the one before, moved by a month
-    some = test.take(torch.cat([breaks.nonzero().flatten(), torch.tensor([len(test) - 1])]))
+    some = test.take(torch.tensor(last_of_each(test)))
     with torch.no_grad():
         forecasts = found.task.outputs(model, some.x)  # type: ignore[attr-defined]
     three = zip(some.x["past"].numpy(), some.y["future"].numpy(), forecasts.numpy(), strict=True)
@@ -64,7 +77,8 @@ def main() -> None:
     panel.plot(range(1, len(accuracy) + 1), [100 * share for share in accuracy], "o-", color="#2a78d6")
     panel.set(xlabel="rows of the digit read", ylabel="right digits, %", ylim=(0, 100), title="A GRU reads digits")
     panel.grid(alpha=0.3)
-    for place, (name, (past, future, forecast)) in enumerate(last_windows(*finished(said.monthly)).items()):
+    monthly = finished(said.monthly)
+    for place, (name, (past, future, forecast)) in enumerate(last_windows(*monthly).items()):
         panel = figure.add_subplot(grid[place, 1])
         ahead = np.arange(len(future) + 1)
         panel.plot(np.arange(1 - len(past), 1), past, color="#787878", label="seen")
@@ -77,6 +91,8 @@ def main() -> None:
             panel.legend(frameon=False, ncols=3, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 0.95))
     panel.set_xlabel("months from the last value seen")
     figure.savefig(said.picture, dpi=90)
+    for name, told in by_series(*monthly).items():
+        print(f"{name}:", ", ".join(f"{metric} {value:.3f}" for metric, value in told.items()))
     print("accuracy by rows:", ", ".join(f"{share:.3f}" for share in accuracy))
 
 

@@ -1,5 +1,6 @@
 """What every task must hold, by existing: tests/task_options.py says with which data and model each is tried."""
 
+import math
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ import fedjourney
 from fedjourney import config, plugins
 from fedjourney.batching import Batch, gradient
 from fedjourney.data import Examples
+from fedjourney.exhibit import Exhibits
 from fedjourney.lanes import Lanes
 from fedjourney.metrics import headline
 from fedjourney.noise import rademacher
@@ -129,6 +131,19 @@ def test_padding_changes_nothing(name: str) -> None:
 
 def _like(mask: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
     return mask.view(-1, *[1] * (tensor.dim() - 1))
+
+
+def test_a_model_that_gives_nan_is_told_and_never_ends_a_run(name: str) -> None:
+    """A run that diverges goes on to its end, and no metric of a loss or of right answers is a number then."""
+    found = built(name)
+    params, examples = {n: t * torch.nan for n, t in found.task.init(0).items()}, found.dataset.test
+    told = found.task.summary(found.task.evaluate(params, examples))
+    assert told.keys() == found.task.summary(found.task.evaluate(found.task.init(0), examples)).keys()
+    if found.experiment["task"]["name"] not in ("control", "bandits"):  # an action is taken, whatever the policy gives
+        assert math.isnan(told.get("loss", math.nan))
+        assert math.isnan(told[next(iter(told))])
+    if isinstance(found.task, Exhibits):
+        assert isinstance(found.task.exhibit(params, examples), dict)
 
 
 def test_fitness_is_that_of_each_alone_and_higher_is_better(name: str) -> None:

@@ -90,12 +90,13 @@ def naive_forecasts(past: torch.Tensor, horizon: int, period: int) -> Tensors:
 def drawn(past: np.ndarray, future: np.ndarray, forecast: np.ndarray) -> np.ndarray:
     """Return a picture [height, width, 3] uint8 of one window [T], what followed [h], and the forecast [h]."""
     height, width = PICTURE
-    low = min(line.min() for line in (past, future, forecast))
-    high = max(line.max() for line in (past, future, forecast))
+    begins = ((past, 0, PAST), (future, len(past) - 1, TRUE), (forecast, len(past) - 1, FORECAST))
+    lines = [(line, begin, colour) for line, begin, colour in begins if np.isfinite(line).all()]
+    low, high = min(line.min() for line, *_ in lines), max(line.max() for line, *_ in lines)
     picture = np.full((height, width, 3), 255, dtype=np.uint8)
     times = np.arange(len(past) + len(future))
     across = np.linspace(0, times[-1], 8 * width)  # drawn finer than pixels, so that steep lines have no gaps
-    for line, begin, colour in ((past, 0, PAST), (future, len(past) - 1, TRUE), (forecast, len(past) - 1, FORECAST)):
+    for line, begin, colour in lines:
         line = line if begin == 0 else np.concatenate([past[-1:], line])
         inside = across[(across >= begin) & (across <= begin + len(line) - 1)]
         values = np.interp(inside, times[begin : begin + len(line)], line)
