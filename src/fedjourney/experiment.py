@@ -4,6 +4,7 @@ load → plan (data, shards, task, strategy) → engine → serve: Flower's `Str
 """
 
 import json
+import logging
 import time
 from collections.abc import Callable, Container
 from contextlib import ExitStack
@@ -58,6 +59,12 @@ def run(
     folder = Path(out) if out is not None else _unused(Path("runs") / f"{experiment['experiment']['name']}-{stamp}")
     engine, where = _engine(built, folder, _root(data_dir))
     run_folder.create(folder, built, _root(data_dir))
+    if built.personal and not experiment["experiment"]["holdout"]:
+        name = experiment["strategy"]["name"]
+        logging.getLogger("fedjourney").warning(
+            f'[experiment] holdout is 0: the models that clients have of their own by "{name}" '
+            "are not evaluated, and what is told is the shared model. Set holdout to a share of each shard, as 0.2."
+        )
     return _compute(built, engine, folder, where, watch, new=True)
 
 

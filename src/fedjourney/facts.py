@@ -88,6 +88,7 @@ def of_run(built: Plan) -> dict[str, Any]:
         "id": secrets.token_hex(8),  # client machines keep their state under it, over every resume
         "base_dir": str(built.experiment.base_dir),
         "parameters": sum(tensor.numel() for tensor in shapes.values()),
+        "personal": built.personal is not None,  # whether clients have models of their own
         "dataset": {
             "name": dataset.name,
             "classes": dataset.classes,

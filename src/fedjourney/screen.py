@@ -56,17 +56,19 @@ def _metric(metrics: dict[str, float | None]) -> str:
     return "–" if name is None else shown(name, metrics[name])
 
 
-def _result(metrics: dict[str, float | None], evaluation: dict[str, Any], trained: bool) -> str:
+def _result(metrics: dict[str, float | None], rows: list[dict[str, Any]], trained: bool) -> str:
     """Return the test result with its metric's name; before it, where clients have models of their own, theirs."""
     name = headline(metrics)
     if name is None:
         return ""
     said = spoken(name)
     value = shown(name, metrics[name]).removeprefix(f"{said} ")
-    own = evaluation.get(f"personal/{name}")
+    own = rows[-1].get("evaluation", {}).get(f"personal/{name}")
     if own is None:
         return f"{value} test {said} after "
     mean = shown(name, own["mean"]).removeprefix(f"{said} ")
+    if not any(row["clients"]["answered"] for row in rows):
+        return f"{mean} mean {said} of the start model at clients, {value} test {said} after "
     whose = "the shared one" if trained else "the shared one, which was not trained,"
     return f"{mean} mean {said} of clients' own models, {value} test {said} of {whose} after "
 
@@ -114,8 +116,8 @@ class Screen:
         """Say what came out and where it is."""
         if self.quiet:
             return
-        said, last = result.summary, result.rounds[-1]
-        came = _result(said["test"], last.get("evaluation", {}), said["trained"])
+        said = result.summary
+        came = _result(said["test"], result.rounds, said["trained"])
         rounds = "1 round" if said["rounds"] == 1 else f"{said['rounds']} rounds"
         print(f"\n{came}{rounds} in {said['seconds']:.1f} s")
         for line in failures(result.rounds):

@@ -119,12 +119,41 @@ def test_a_run_in_which_nothing_was_learned_says_so(small: str, tmp_path: Path) 
     fedjourney.run(config.parse(small, ["update.learning_rate=1e38", "experiment.rounds=2"]), still)
     fedjourney.run(config.parse(small, ["experiment.rounds=2"]), good)
     assert "<li>No round changed the model" in (still / "report.html").read_text()
+    assert headline([read_run(still), read_run(good)], ["still", "good"]).endswith("; still learned nothing")
     assert "No round changed the model" not in (good / "report.html").read_text()
     alone = tmp_path / "alone"
     overrides = ["strategy.name=local_only", "update.learning_rate=1e38", "experiment.rounds=2"]
     fedjourney.run(config.parse(small, overrides), alone)
-    assert "<li>No reply counted in any round" in (alone / "report.html").read_text()
+    page = (alone / "report.html").read_text()
+    assert "<li>No reply counted in any round" in page
+    assert "of the start model at clients after 2 rounds" in page
     assert "still: No round changed the model" in write_report([still, good], tmp_path / "both.html").read_text()
+
+
+def test_what_diverged_beside_the_headline_is_told(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "run", rounds=6, clients=5)
+    rows = [json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()]
+    for loss, words in (
+        (25.0, "times as high as it began"),
+        (None, "The test loss is not a finite number from round 6"),
+    ):
+        rows[-1]["test"]["loss"] = loss
+        (run / "rounds.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        page = write_report([run]).read_text()
+        assert words in page
+        assert "the run diverged" in page
+
+
+def test_models_of_clients_own_that_nobody_evaluates_are_told(
+    small: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, holdout in (("ditto", 0.0), ("ditto", 0.2), ("fedavg", 0.0)):
+        caplog.clear()
+        overrides = [f"strategy.name={name}", f"experiment.holdout={holdout}", "experiment.rounds=1"]
+        run = fedjourney.run(config.parse(small, overrides), tmp_path / f"{name}{holdout}")
+        said = name == "ditto" and not holdout
+        assert ("holdout is 0" in caplog.text) == said
+        assert ("<li>Clients have models of their own here" in (run.folder / "report.html").read_text()) == said
 
 
 def test_a_run_without_the_value_is_not_beaten(small: str, tmp_path: Path) -> None:

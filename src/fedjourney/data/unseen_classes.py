@@ -39,7 +39,8 @@ def unseen_classes(
 
     An example is a sheet: `groups` classes, of each `images` images (and their classes as targets). A training sheet's
     images are of one owner; a test sheet's are of any owners that never train. The last classes, in their order, are
-    those of test, those before them of validation; the last owners are those of test.
+    those of test, those before them of validation; the last owners are those of test. Column "label", by which
+    partitions can deal sheets, is the class of a sheet's first group.
 
     Args:
         source: data root, cache, seed of how sheets are put together.

@@ -118,10 +118,13 @@ def headline(runs: Sequence[Run], names: Sequence[str]) -> str:
     if any(subject(run) != subject(runs[0]) for run in runs):
         return "On different data or tasks: none is best"
     ends = [(run.final(*place), name) for run, name, place in zip(runs, names, by.places, strict=True)]
+    idle = [name for run, name in zip(runs, names, strict=True) if run.idle]
+    ends = [(value, name) for value, name in ends if name not in idle]
     finite = [(value, name) for value, name in ends if value is not None and math.isfinite(value)]
     diverged = [name for value, name in ends if value is not None and not math.isfinite(value)]
     missing = [name for value, name in ends if value is None]
     after = f"; {listed(diverged)} diverged" if diverged else ""
+    after += f"; {listed(idle)} learned nothing" if idle else ""
     after += f"; not measured in {listed(missing)}" if missing else ""
     if not finite:
         return f"No run ends with a finite {by.words}{after}"

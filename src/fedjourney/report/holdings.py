@@ -43,8 +43,9 @@ def holdings(run: Run) -> str:
         return '<p class="none">The run folder does not say how the data were divided.</p>'
     clients, unseen = number(run.partition.get("clients")), number(run.partition.get("unseen"))
     some = f"The first {plain(len(sizes))} of {plain(clients)} clients" if clients and clients > len(sizes) else ""
+    verb = "hold" if some or len(sizes) > 1 else "holds"
     said = (
-        f"{some or plural(len(sizes), 'client')} hold {plain(sum(sizes))} examples: {plain(min(sizes))} at least, "
+        f"{some or plural(len(sizes), 'client')} {verb} {plain(sum(sizes))} examples: {plain(min(sizes))} at least, "
         f"{plain(median(sizes))} in the middle, {plain(max(sizes))} at most."
         + (f" The last {plain(unseen)} never train: the model is evaluated on all that they hold." if unseen else "")
     )

@@ -21,6 +21,7 @@ from fedjourney.report.words import (
 )
 
 MOST_METRICS = 6
+FAR = 10  # times its beginning: a loss that ends higher has not been learned on
 
 
 def run_page(run: Run) -> str:
@@ -101,30 +102,47 @@ def headline(run: Run) -> str:
     last_x, value = run.values(*place)[-1]
     late = "" if int(last_x) == run.last_round else f", measured in round {plain(last_x)}"
     if run.personal:
-        return f"{measured(metric, value)} mean {spoken(metric)} of clients' own models {after}{late}"
+        whose = "of the start model at clients" if run.idle else "of clients' own models"
+        return f"{measured(metric, value)} mean {spoken(metric)} {whose} {after}{late}"
     return f"{measured(metric, value)} {place[0]} {spoken(metric)} {after}{late}"
 
 
 def divergence(run: Run) -> list[str]:
-    """Return a sentence where the value that the run is told by ends as no finite number, else nothing."""
+    """Return a sentence where a value ends as no finite number, or the loss far above its beginning; else nothing."""
     metric, place = run.main_metric, run.told_by
-    if metric is None or place is None or math.isfinite(run.values(*place)[-1][1]):
+    if metric is None or place is None:
         return []
-    what = f"The mean {spoken(metric)} of clients' own models" if run.personal else f"The {place[0]} {spoken(metric)}"
-    finite = [x for x, _ in run.series(*place)]
-    if not finite:
-        return [f"{what} was never a finite number: the run diverged, or the metric cannot be computed here."]
-    since = min(x for x, _ in run.values(*place) if x > finite[-1])
-    return [f"{what} is not a finite number from round {plain(since)} on: the run diverged."]
+    own = "The mean {} of clients' own models"
+    said = [(place, own.format(spoken(metric)) if run.personal else f"The {place[0]} {spoken(metric)}")]
+    said += [((split, name), f"The {split} {spoken(name)}") for split in SPLITS[:2] for name in run.metrics]
+    for path, what in said:
+        values = run.values(*path)
+        if values and not math.isfinite(values[-1][1]):
+            finite = [x for x, y in values if math.isfinite(y)]
+            if not finite:
+                return [f"{what} was never a finite number: the run diverged, or it cannot be computed here."]
+            since = min(x for x, _ in values if x > finite[-1])
+            return [f"{what} is not a finite number from round {plain(since)} on: the run diverged."]
+    losses = [y for _, y in run.series("test", "loss")]
+    if len(losses) > 1 and losses[-1] > FAR * losses[0] > 0:
+        return [f"The test loss ends {plain(losses[-1] / losses[0])} times as high as it began: the run diverged."]
+    return []
 
 
 def standstill(run: Run) -> list[str]:
-    """Return a sentence where nothing was learned at all, else nothing."""
-    if run.personal and run.last_round and not any(y for _, y in run.series("clients", "answered")):
-        return ["No reply counted in any round: clients' models are those of the start. What failed stands below."]
-    if run.trained or run.personal:
-        return []
-    return ["No round changed the model: its numbers are those of the start. What failed stands below."]
+    """Return a sentence where nothing was learned at all, or where what was learned was not looked at; else nothing."""
+    if run.idle:
+        failed = any(table(row, "clients").get("failed") for row in run.rounds)
+        after = " What failed stands below." if failed else ""
+        if run.personal:
+            return [f"No reply counted in any round: clients' models are that of the start.{after}"]
+        return [f"No round changed the model: its numbers are those of the start.{after}"]
+    if run.info.get("personal") and run.finished and not run.personal:
+        return [
+            "Clients have models of their own here, which were not evaluated: [experiment] holdout is 0. What is told "
+            "is the shared model."
+        ]
+    return []
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
@@ -185,7 +203,7 @@ def client_evaluation(run: Run) -> str:
     order = {name: place for place, name in enumerate(run.metrics)}
     found = sorted(told, key=lambda name: (not name.startswith(own), order.get(name.removeprefix(own), len(order))))
     charts = []
-    for metric in found[:MOST_METRICS]:
+    for metric in [name for name in found if not _same_for_any_model(run, name)][:MOST_METRICS]:
         share = is_share(metric)
         unit, factor = ("%", 100.0) if share else ("", 1.0)
         mean = run.values("evaluation", metric, "mean")
@@ -216,6 +234,14 @@ def client_evaluation(run: Run) -> str:
     if any(table(row, "unseen") for row in run.rounds):
         words += " Unseen clients are those that never train."
     return f'<p class="said">{words}</p><div class="charts">{"".join(charts)}</div>'
+
+
+def _same_for_any_model(run: Run, metric: str) -> bool:
+    """Whether clients' own models give what the shared one gives, beside the metric that they are told by: a floor."""
+    bare = metric.removeprefix("personal/")
+    if bare in (metric, run.main_metric):
+        return False
+    return run.values("evaluation", metric, "mean") == run.values("evaluation", bare, "mean")
 
 
 def traffic(run: Run) -> str:

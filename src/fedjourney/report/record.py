@@ -97,6 +97,14 @@ class Run:
         return table(self.info, "summary").get("trained") is not False
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing was learned at all, at the server or at a client, as far as is known."""
+        answered = self.series("clients", "answered")
+        if self.personal:
+            return self.last_round > 0 and bool(answered) and not any(y for _, y in answered)
+        return not self.trained
+
+    @property
     def untrained(self) -> list[str]:
         """Parameters of the delivered model that are those it began with, as far as is known."""
         names = self.info.get("untrained")

@@ -55,7 +55,7 @@ def client_words(run: Run) -> str:
         words += plural(turns[0], "round")
     else:
         words += f"{min(turns)} to {max(turns)} rounds ({plain(median(turns))} in the middle)"
-    words += "; their rows say: "
+    words += "; the rows say: "
     words += ", ".join(f"{count:,} {status}" for status, count in statuses.most_common(6)) + "."
     last = max((x for row in rows if (x := number(row.get("round"))) is not None), default=None)
     losses = [x for row in rows if row.get("round") == last and (x := number(row.get("loss"))) is not None]
