@@ -290,6 +290,6 @@ def test_correlations_show_what_is_predicted_over_what_is_exact() -> None:
     right = {"weight": torch.tensor([[1.0, 0.0]]), "bias": torch.zeros(1)}
     shown = task.exhibit(right, Examples({"x": exact.repeat(1, 2)}, {"correlation": exact}))
     (caption, picture), *_ = shown.items()
-    assert "-0.9 to 0.1" in caption
-    blue = (picture[..., 2] < 0.9).nonzero()
+    assert "at -0.9 and 0.1" in caption
+    blue = (picture[..., 0] < 0.5).nonzero()
     assert abs(blue[0] + blue[1] - (len(picture) - 1)).max() <= 1  # on the line

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -176,5 +177,8 @@ def test_runs_on_other_data_or_tasks_are_not_ranked(small: str, tmp_path: Path) 
     assert " ends best: " in headline([runs["digits"], runs["more"]], ["digits", "more"])
     said = headline([runs["digits"], runs["turned"]], ["digits", "turned"])
     assert said == "On different data or tasks: none is best"
+    page = write_report([tmp_path / "digits", tmp_path / "turned"], tmp_path / "both.html").read_text()
+    assert re.search(r'<th scope="row">turned</th><td>[\d.]+ test RMSE</td><td>-</td>', page)
+    assert re.search(r'<th scope="row">digits</th><td>[\d.]+ % test accuracy</td><td>-</td>', page)
     assert "Examples of each range at each client" in (tmp_path / "turned" / "report.html").read_text()
     assert "Examples of each class at each client" in (tmp_path / "digits" / "report.html").read_text()

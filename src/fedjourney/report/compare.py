@@ -94,13 +94,13 @@ def subject(run: Run) -> list[str]:
 
 
 def yardstick(runs: Sequence[Run]) -> Yardstick | None:
-    """Return what the runs can be compared by; None where nothing was measured.
+    """Return what the runs can be compared by; None where nothing was measured, or they are about different things.
 
     Test data, as a rule. Clients that have models of their own are not judged by a server's model on test data, but
     on their own held-out data; there the others are looked at too, with the model that they share.
     """
     metric = main_metric(runs)
-    if metric is None:
+    if metric is None or any(subject(run) != subject(runs[0]) for run in runs):
         return None
     if not any(run.personal for run in runs):
         words = f"test {spoken(metric)}"
@@ -112,11 +112,11 @@ def yardstick(runs: Sequence[Run]) -> Yardstick | None:
 
 def headline(runs: Sequence[Run], names: Sequence[str]) -> str:
     """Return the best run in one line; nobody is best of one, on other data, or with no finite number at the end."""
+    if any(subject(run) != subject(runs[0]) for run in runs):
+        return "On different data or tasks: none is best"
     by = yardstick(runs)
     if by is None:
         return "Nothing was measured"
-    if any(subject(run) != subject(runs[0]) for run in runs):
-        return "On different data or tasks: none is best"
     ends = [(run.final(*place), name) for run, name, place in zip(runs, names, by.places, strict=True)]
     idle = [name for run, name in zip(runs, names, strict=True) if run.idle]
     ends = [(value, name) for value, name in ends if name not in idle]
@@ -133,6 +133,15 @@ def headline(runs: Sequence[Run], names: Sequence[str]) -> str:
     return f"{name} ends best: {ends_at}" if len(finite) > 1 else f"{name} ends with {ends_at}"
 
 
+def own_result(run: Run) -> str:
+    """Return what a run's own page leads with, in short."""
+    metric, place = run.main_metric, run.told_by
+    if metric is None or place is None:
+        return "-"
+    whose = "own models' mean" if run.personal else place[0]
+    return f"{measured(metric, run.final(*place))} {whose} {spoken(metric)}"
+
+
 def runs_table(runs: Sequence[Run], names: Sequence[str]) -> str:
     """Return a row per run."""
     by = yardstick(runs)
@@ -147,7 +156,7 @@ def runs_table(runs: Sequence[Run], names: Sequence[str]) -> str:
         rows.append(
             [
                 name,
-                measured(metric, points[-1][1] if points else None),
+                measured(metric, points[-1][1] if points else None) if by else own_result(run),
                 measured(metric, best) + ("" if at is None else f" (round {plain(at)})"),
                 *kinds,
                 run.last_round,
