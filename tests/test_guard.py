@@ -1,5 +1,6 @@
 """Whatever one client does costs its reply: never the run, never a neighbour's bits, on every engine alike."""
 
+import math
 import os
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import torch
 
 import fedjourney
 from fedjourney import config
+from fedjourney.exchange import finite
+from fedjourney.tensors import subtract
 from tests.faulty import MISBEHAVIOUR
 
 HERE = Path(__file__).parent
@@ -67,3 +70,29 @@ def test_a_step_to_infinity_keeps_the_parameters_and_says_so(small: str, tmp_pat
     result = run(small + '[strategy]\nname = "fedavg"\nserver_learning_rate = 1e300\n', tmp_path / "a")
     assert {row["clients"].get("reason") for row in result.rounds[1:]} == {"the step gave NaN or infinity"}
     assert all(tensor.isfinite().all() for tensor in result.parameters.values())
+
+
+@pytest.mark.parametrize("size", [3, 1 << 16])  # copied together, and looked at one by one
+def test_finite_is_said_of_every_number_and_of_sums_that_overflow(size: int) -> None:
+    sound = {
+        "a": torch.ones(size),
+        "b": torch.ones(2, 2, dtype=torch.float64),
+        "none": torch.ones(0),
+        "whole": torch.ones(3, dtype=torch.int64),
+    }
+    assert finite(sound, {"loss": 1.0})
+    assert finite(sound | {"huge": torch.full((size,), 3e38)}, {})  # its sum is infinite, and none of its numbers
+    assert not finite(sound, {"loss": math.inf})
+    for number in (math.nan, math.inf, -math.inf):
+        bad = torch.ones(size)
+        bad[-1] = number
+        assert not finite(sound | {"c": bad}, {})
+
+
+def test_a_difference_is_taken_name_by_name_in_lanes_and_outside() -> None:
+    left, right = {"a": torch.randn(4, 3), "b": torch.randn(4)}, {"b": torch.randn(4)}
+    assert list(subtract(left, right)) == ["b"]
+    assert torch.equal(subtract(left, right)["b"], left["b"] - right["b"])
+    assert subtract(left, {}) == {}
+    lanes = torch.func.vmap(subtract)(left, right)
+    assert torch.equal(lanes["b"], left["b"] - right["b"])

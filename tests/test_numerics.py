@@ -145,3 +145,24 @@ def test_settings_are_torchs_own_again_afterwards() -> None:
         assert torch.backends.cuda.matmul.fp32_precision == "tf32"
         assert torch.are_deterministic_algorithms_enabled()
     assert (torch.backends.cudnn.conv.fp32_precision, torch.are_deterministic_algorithms_enabled()) == before
+
+
+@pytest.mark.parametrize("thorough", [True, False])
+def test_what_is_applied_is_undone_and_with_a_thorough_look_whatever_else_was_set(thorough: bool) -> None:
+    table = {"device": "cpu", "dtype": "float32", "threads": 2, "lanes": 1, "compile": False}
+    applied = numerics.Numerics.of(table | {"tf32": False, "mixed_precision": False}).applied(thorough)
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad(), applied:
+            assert torch.is_grad_enabled()
+            assert torch.get_num_threads() == 2
+            torch.set_default_dtype(torch.float64)
+            torch.set_default_device("meta")
+            torch.set_grad_enabled(False)
+        assert torch.is_grad_enabled()
+        assert torch.get_num_threads() == 1
+        assert (torch.get_default_dtype() == torch.float32) == thorough
+        assert (torch.empty(0).device.type == "cpu") == thorough
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)

@@ -74,7 +74,8 @@ class Pass:
             stop = min(start + _GATHERED, self.steps)
             parts = order[start * size : stop * size], real[start:stop], keys[start:stop]
             rows, mask, key = (torch.from_numpy(part).to(device) for part in parts)
-            x, y = ({name: t.index_select(0, rows) for name, t in part.items()} for part in (self.x, self.y))
+            x = {name: tensor.index_select(0, rows) for name, tensor in self.x.items()}
+            y = {name: tensor.index_select(0, rows) for name, tensor in self.y.items()}
             yield Batch(x, y, mask, key)
 
 
@@ -95,14 +96,10 @@ def apart(stack: Batch) -> Iterator[Batch]:
 
 
 def _views(many: Batch, steps: int, cut: Callable[[torch.Tensor, int], tuple[torch.Tensor, ...]]) -> Iterator[Batch]:
-    x, y = (_rows({name: cut(t, steps) for name, t in part.items()}, steps) for part in (many.x, many.y))
-    return map(Batch, x, y, many.mask.unbind(), many.key.unbind())
-
-
-def _rows(columns: dict[str, tuple[torch.Tensor, ...]], count: int) -> Iterator[Tensors]:
-    if not columns:
-        return ({} for _ in range(count))
-    return (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    xs = [(name, cut(tensor, steps)) for name, tensor in many.x.items()]
+    ys = [(name, cut(tensor, steps)) for name, tensor in many.y.items()]
+    for step, (mask, key) in enumerate(zip(many.mask.unbind(), many.key.unbind(), strict=True)):
+        yield Batch({name: part[step] for name, part in xs}, {name: part[step] for name, part in ys}, mask, key)
 
 
 WATCHED: ContextVar[Callable[[Batch], None] | None] = ContextVar("watched", default=None)

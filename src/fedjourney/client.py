@@ -41,10 +41,11 @@ class ClientSide:
         self._numerics = self.plan.numerics
         self._lanes = Lanes(self._numerics)
         self._metered = isinstance(self.plan.task, Metered)  # a look at a protocol costs as much as a small step
+        self._thorough = self.plan.experiment.foreign  # code that is not ours may leave anything behind
         self._shared = self._sharing(Exchange("train", 0, "", {}, [], []))
 
     def _sharing(self, exchange: Exchange) -> Shared:
-        return Shared(exchange, self._numerics.device, thorough=self.plan.experiment.foreign)
+        return Shared(exchange, self._numerics.device, self._thorough)
 
     def block(self, exchange: Exchange, at: Callable[[int], None] = lambda client: None, alone: bool = False) -> Block:
         """Answer for all clients of an exchange, and fold what counts.
@@ -58,7 +59,7 @@ class ClientSide:
             return Block(list(self._answers(exchange, at, alone)))
         for trusting in (True, False):  # looking at each reply costs a small client a twentieth: first look at the sums
             answers = self._answers(exchange, at, alone)
-            with self._numerics.applied():
+            with self._numerics.applied(self._thorough):
                 block = fold_block(self.plan.rounds, self.plan.transforms, exchange.like, answers, trusting)
                 if block.sums is None or finite(block.sums.tensors, {}):
                     break
@@ -116,7 +117,7 @@ class ClientSide:
             return [self._reply(half, clients[0])]
         if isinstance(half, LocalUpdate) and self._lanes.vectorised:
             try:
-                with self._numerics.applied():
+                with self._numerics.applied(self._thorough):
                     replies: list[Reply | BaseException] = list(self._in_lanes(half, clients))
                 if not self._shared.restored():
                     return replies
@@ -156,7 +157,7 @@ class ClientSide:
     def _reply(self, half: LocalUpdate | Work, client: Client) -> Reply | BaseException:
         """Return what one client's work gave, or raised."""
         try:
-            with self._numerics.applied():
+            with self._numerics.applied(self._thorough):
                 if not isinstance(half, LocalUpdate):
                     with client.tally.watching():
                         reply = half(client)
@@ -209,7 +210,7 @@ class ClientSide:
             held = self.plan.held_out(index)
             if len(held) == 0:
                 return Answer(index, metrics={"num-examples": 0.0})
-            with self._numerics.applied():
+            with self._numerics.applied(self._thorough):
                 metrics = task.summary(task.evaluate(self._shared.tensors(), held))
                 if personal is not None:
                     state = placed(self.states.load(index, exchange.states[place]) or {}, self._numerics.device)

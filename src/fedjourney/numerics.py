@@ -37,6 +37,9 @@ _RESTORED: list[Callable[[Any], object]] = [
 """How what a client's code may change for everybody after it is put back, in the order of `_settings`."""
 
 
+_CPU = torch.device("cpu")
+
+
 def _settings() -> tuple[Any, ...]:
     try:
         directory = os.getcwd()
@@ -46,7 +49,7 @@ def _settings() -> tuple[Any, ...]:
         torch.is_grad_enabled(),
         torch.get_num_threads(),
         torch.get_default_dtype(),
-        torch.empty(0).device,  # torch.get_default_device takes three times as long
+        torch.empty(0).device if torch._C._len_torch_function_stack() else _CPU,  # a default device is such a mode
         torch.get_float32_matmul_precision(),
         torch.are_deterministic_algorithms_enabled(),
         torch.is_autocast_enabled("cpu"),
@@ -94,22 +97,27 @@ class Numerics:
         rounded = self.mixed_precision or (self.tf32 and self.device.type == "cuda")
         return AGREES_ROUNDED if rounded else AGREES[self.dtype]
 
-    def applied(self) -> "_Applied":
-        """Compute as the table says, with gradients; restore torch's global settings afterwards, whatever was set."""
-        return _Applied(self)
+    def applied(self, thorough: bool = True) -> "_Applied":
+        """Compute as the table says, with gradients; restore torch's global settings afterwards.
+
+        Args:
+            thorough: whatever was set, by whomever; else what this sets itself, where no code but ours is run.
+        """
+        return _Applied(self, thorough)
 
 
 class _Applied:
     """What `Numerics.applied` enters, around every client: no generator, since small clients take a millisecond."""
 
-    __slots__ = ("_before", "_numerics", "_rounding")
+    __slots__ = ("_before", "_numerics", "_rounding", "_thorough")
 
-    def __init__(self, numerics: Numerics) -> None:
-        self._numerics = numerics
+    def __init__(self, numerics: Numerics, thorough: bool) -> None:
+        self._numerics, self._thorough = numerics, thorough
         self._rounding: ExitStack | None = None
 
     def __enter__(self) -> None:
-        numerics, self._before = self._numerics, _settings()
+        numerics = self._numerics
+        self._before = _settings() if self._thorough else (torch.is_grad_enabled(), torch.get_num_threads())
         with_gradients, threads, *_ = self._before
         cuda = numerics.device.type == "cuda"
         if cuda or numerics.mixed_precision:
@@ -128,8 +136,9 @@ class _Applied:
             if self._rounding is not None:
                 self._rounding.__exit__(*raised)
         finally:
-            if (now := _settings()) != self._before:
-                for restore, value, found in zip(_RESTORED, self._before, now, strict=True):
+            now = _settings() if self._thorough else (torch.is_grad_enabled(), torch.get_num_threads())
+            if now != self._before:
+                for restore, value, found in zip(_RESTORED, self._before, now, strict=False):  # the first ones, or all
                     if found != value and value is not None:
                         restore(value)
 

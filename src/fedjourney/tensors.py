@@ -10,8 +10,11 @@ Tensors: TypeAlias = dict[str, torch.Tensor]
 
 
 def subtract(left: Tensors, right: Tensors) -> Tensors:
-    """Return left - right, name by name."""
-    return {name: left[name] - right[name] for name in right}
+    """Return left - right, name by name of the right one; outside of lanes all at once, as in `add_scaled`."""
+    if not right or in_lanes(right) or in_lanes(left):
+        return {name: left[name] - right[name] for name in right}
+    found = torch._foreach_sub([left[name] for name in right], list(right.values()))
+    return dict(zip(right, found, strict=True))
 
 
 def add_scaled(left: Tensors, right: Tensors, factor: float) -> Tensors:

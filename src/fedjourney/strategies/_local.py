@@ -101,8 +101,9 @@ def shard_gradient(task: Task) -> LocalUpdate:
         return Carry(carry.params, under("sum", sums) | told)
 
     def finish(shared: Tensors, carry: Carry) -> Reply:
-        count = float(carry.extra["count"].clamp(min=1))
-        downhill = {name: total / -count for name, total in group("sum", carry.extra).items()}
+        count = max(float(carry.extra["count"]), 1.0)
+        sums = group("sum", carry.extra)
+        downhill = dict(zip(sums, torch._foreach_div(list(sums.values()), -count), strict=True))
         return Reply(under("update", downhill), {"loss": float(carry.extra["loss"]) / count}, {})
 
     return LocalUpdate(1, start, step, finish)
