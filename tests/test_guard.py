@@ -81,7 +81,9 @@ def test_finite_is_said_of_every_number_and_of_sums_that_overflow(size: int) -> 
         "whole": torch.ones(3, dtype=torch.int64),
     }
     assert finite(sound, {"loss": 1.0})
-    assert finite(sound | {"huge": torch.full((size,), 3e38)}, {})  # its sum is infinite, and none of its numbers
+    huge = {"a": torch.full((size,), 3e38), "b": torch.full((2,), 3e38)}
+    assert finite(huge, {})  # sums are infinite, and none of the numbers
+    assert not finite(huge | {"c": torch.tensor([math.nan])}, {})
     assert not finite(sound, {"loss": math.inf})
     for number in (math.nan, math.inf, -math.inf):
         bad = torch.ones(size)

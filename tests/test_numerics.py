@@ -153,13 +153,13 @@ def test_what_is_applied_is_undone_and_with_a_thorough_look_whatever_else_was_se
     applied = numerics.Numerics.of(table | {"tf32": False, "mixed_precision": False}).applied(thorough)
     torch.set_num_threads(1)
     try:
-        with torch.no_grad(), applied:
-            assert torch.is_grad_enabled()
-            assert torch.get_num_threads() == 2
-            torch.set_default_dtype(torch.float64)
-            torch.set_default_device("meta")
-            torch.set_grad_enabled(False)
-        assert torch.is_grad_enabled()
+        with torch.no_grad():
+            with applied:
+                assert torch.is_grad_enabled()
+                assert torch.get_num_threads() == 2
+                torch.set_default_dtype(torch.float64)
+                torch.set_default_device("meta")
+            assert not torch.is_grad_enabled()
         assert torch.get_num_threads() == 1
         assert (torch.get_default_dtype() == torch.float32) == thorough
         assert (torch.empty(0).device.type == "cpu") == thorough

@@ -299,10 +299,14 @@ def _override(raw: dict[str, Any], override: str) -> None:
         raise ConfigError(
             f"--set {override}: no table [{table}]. There are: {', '.join(usable)}.{nearest(table, usable)}"
         )
-    target = raw.setdefault(table, dict(DEFAULTS.get(table, {})))
+    takes_out = not value.strip()
+    target = raw.get(table, {}) if takes_out else raw.setdefault(table, dict(DEFAULTS.get(table, {})))
     if not isinstance(target, dict):
         raise ConfigError(f"--set {override}: [{table}] is not a table in this file.")
-    if not value.strip():
-        target.pop(key, None)
+    if takes_out:
+        if key not in target:
+            says = ", ".join(target) or "nothing"
+            raise ConfigError(f"--set {override}: the file does not say {key} in [{table}]. It says: {says}.")
+        del target[key]
     else:
         target[key] = parsed

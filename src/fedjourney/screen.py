@@ -117,7 +117,9 @@ class Screen:
         if self.quiet:
             return
         said = result.summary
-        came = _result(said["test"], result.rounds, said["trained"])
+        came = _result(
+            said["test"], result.rounds, said.get("trained", True)
+        )  # a run of an earlier version does not say
         rounds = "1 round" if said["rounds"] == 1 else f"{said['rounds']} rounds"
         print(f"\n{came}{rounds} in {said['seconds']:.1f} s")
         for line in failures(result.rounds):

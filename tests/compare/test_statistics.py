@@ -83,3 +83,11 @@ def test_the_expected_best_is_the_mean_over_all_choices() -> None:
     for count in range(1, 6):
         every = [max(chosen) for chosen in combinations(values, count)]
         assert statistics.expected_best(values, count) == pytest.approx(np.mean(every))
+
+
+def test_sums_and_spreads_of_huge_numbers_are_infinite_or_nan_and_never_raise() -> None:
+    assert statistics.total([1e308, 1e308]) == math.inf
+    assert math.isnan(statistics.total([math.inf, -math.inf]))
+    assert statistics.total([1e16, 1.0, -1e16]) == 1.0  # exact, as fsum
+    assert statistics.spread([0.0, 2.6e154]) == math.inf
+    assert statistics.interval([0.0, 2.6e154]).high == math.inf

@@ -10,6 +10,7 @@ from fake_run import fake_run
 
 import fedjourney
 from fedjourney import config
+from fedjourney.cli import main
 from fedjourney.report import write_report
 from fedjourney.report.charts import Series, line_chart
 from fedjourney.report.compare import headline, yardstick
@@ -36,7 +37,9 @@ def test_a_run_that_diverged_ends_with_no_number(tmp_path: Path) -> None:
     runs = [read_run(bad), read_run(good)]
     assert headline(runs, ["bad", "good"]).startswith("good ends with ")
     assert headline(runs, ["bad", "good"]).endswith("; bad diverged")
-    assert headline([runs[0]] * 2, ["a", "b"]) == "No run ends with a finite test accuracy; a and b diverged"
+    assert (
+        headline([runs[0]] * 2, ["a", "b"]) == "No run that learned ends with a finite test accuracy; a and b diverged"
+    )
     started = dict(runs[0].series("test", "accuracy"))
     assert set(started) == {0, 2}
     both = write_report([bad, good]).read_text()
@@ -52,6 +55,7 @@ def test_a_network_that_gives_nothing_but_nan_answers_nothing(small: str, tmp_pa
     page = (run.folder / "report.html").read_text()
     assert "NaN test accuracy after 3 rounds" in page
     assert "the run diverged" in page
+    assert 'class="band' not in page  # of a spread that is no number
 
 
 def test_a_metric_that_never_was_a_number_is_told_as_such(tmp_path: Path) -> None:
@@ -112,7 +116,7 @@ def test_layers_that_clients_keep_are_told_to_be_those_of_the_start(small: str, 
     run = fedjourney.run(config.parse(small, overrides), tmp_path / "run")
     assert json.loads((run.folder / "run.json").read_text())["untrained"] == ["3.weight", "3.bias"]
     page = (run.folder / "report.html").read_text()
-    assert "What clients keep for themselves is in it as it was at the start: 3.weight and 3.bias." in page
+    assert ": 3.weight and 3.bias.</p>" in page
 
 
 def test_a_run_in_which_nothing_was_learned_says_so(small: str, tmp_path: Path) -> None:
@@ -148,11 +152,11 @@ def test_what_diverged_beside_the_headline_is_told(tmp_path: Path) -> None:
 def test_models_of_clients_own_that_nobody_evaluates_are_told(
     small: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name, holdout in (("ditto", 0.0), ("ditto", 0.2), ("fedavg", 0.0)):
+    for name, holdout in (("ditto", 0.0), ("local_only", 0.0), ("ditto", 0.2), ("fedavg", 0.0)):
         caplog.clear()
         overrides = [f"strategy.name={name}", f"experiment.holdout={holdout}", "experiment.rounds=1"]
         run = fedjourney.run(config.parse(small, overrides), tmp_path / f"{name}{holdout}")
-        said = name == "ditto" and not holdout
+        said = name != "fedavg" and not holdout
         assert ("holdout is 0" in caplog.text) == said
         assert ("<li>Clients have models of their own here" in (run.folder / "report.html").read_text()) == said
 
@@ -182,3 +186,29 @@ def test_runs_on_other_data_or_tasks_are_not_ranked(small: str, tmp_path: Path) 
     assert re.search(r'<th scope="row">digits</th><td>[\d.]+ % test accuracy</td><td>-</td>', page)
     assert "Examples of each range at each client" in (tmp_path / "turned" / "report.html").read_text()
     assert "Examples of each class at each client" in (tmp_path / "digits" / "report.html").read_text()
+
+
+def test_a_folder_of_an_earlier_version_still_resumes_and_makes_pages(
+    small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "old"
+    fedjourney.run(config.parse(small, ["experiment.rounds=1"]), old)
+    told = json.loads((old / "run.json").read_text())
+    for key in ("personal", "untrained"):
+        del told[key]
+    del told["summary"]["trained"]
+    (old / "run.json").write_text(json.dumps(told))
+    assert main(["resume", str(old)]) == 0
+    assert "test accuracy after 1 round" in capsys.readouterr().out
+    assert "No round changed" not in write_report([old]).read_text()
+
+
+def test_runs_that_learned_nothing_are_all_told_so(small: str, tmp_path: Path) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        fedjourney.run(config.parse(small, ["update.learning_rate=1e38", "experiment.rounds=1"]), folder)
+    said = headline([read_run(folder) for folder in folders], ["a", "b"])
+    assert said == "No run that learned ends with a finite test accuracy; a and b learned nothing"
+    page = write_report(folders).read_text()
+    assert "What failed stands below" not in page  # it does on the page of one run
+    assert "What failed stands below" in (folders[0] / "report.html").read_text()

@@ -144,7 +144,7 @@ def wanted(paired: list[float], direction: str, margin: float) -> int | None:
     """Return how many seeds would tell on which side of the claim's margin the mean lies, if it stays where it is."""
     if len(paired) < 2 or not all(map(math.isfinite, paired)):
         return None
-    mean, sd = math.fsum(paired) / len(paired), statistics.spread(paired)
+    mean, sd = statistics.total(paired) / len(paired), statistics.spread(paired)
     edge = {"greater": margin, "less": -margin, "equal": math.copysign(margin, mean)}[direction]
     return statistics.seeds_for(abs(mean - edge) / sd if sd else math.inf)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from fedjourney.comparison.cells import FILE, Cell, cost, rows_of
 from fedjourney.comparison.design import Budget
+from fedjourney.comparison.statistics import spread, total
 
 LAST = 5  # evaluations whose mean is reported
 HOLDS = 3  # evaluations a target must be kept for
@@ -76,7 +77,7 @@ class Trace:
         short = last[axis] + pace <= most
         if diverged:
             return Outcome(self.chance, len(values), True, short, paid)
-        value = math.fsum(values) / len(values) if values else getattr(self.points[0], split)
+        value = total(values) / len(values) if values else getattr(self.points[0], split)
         return Outcome(value, len(values), False, short, paid)
 
     def reach(self, target: float, axis: str, lower: bool, budget: Budget | None = None) -> tuple[float, bool]:
@@ -124,8 +125,6 @@ def _number(metrics: Mapping[str, Any], name: str) -> float:
 
 def mean_curve(traces: Sequence[Trace], axis: str, split: str = "test") -> list[tuple[float, float, float]]:
     """Return (mean paid, mean, spread) over seeds at every evaluation that all of them had."""
-    from fedjourney.comparison.statistics import spread
-
     by_round = [{point.paid["rounds"]: point for point in trace.points} for trace in traces]
     found = []
     for number in sorted(set.intersection(*(set(one) for one in by_round))):
@@ -133,5 +132,5 @@ def mean_curve(traces: Sequence[Trace], axis: str, split: str = "test") -> list[
         values = [getattr(point, split) for point in here]
         if not any(math.isnan(value) for value in values):
             x = math.fsum(point.paid[axis] for point in here) / len(here)
-            found.append((x, math.fsum(values) / len(values), spread(values) if len(values) > 1 else 0.0))
+            found.append((x, total(values) / len(values), spread(values) if len(values) > 1 else 0.0))
     return found

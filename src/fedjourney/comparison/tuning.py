@@ -10,6 +10,7 @@ from typing import Any
 from fedjourney.comparison.design import DEFAULT, Budget, Comparison
 from fedjourney.comparison.outcome import Trace
 from fedjourney.comparison.results import Place, Winner
+from fedjourney.comparison.statistics import total
 from fedjourney.errors import ConfigError
 from fedjourney.metrics import lower_is_better
 
@@ -90,7 +91,7 @@ def _score(
     assert comparison.tuning is not None
     name = setting_name(trial)
     outcomes = [traces[scenario, arm, name, seed].at(budget, "validation") for seed in comparison.tuning.seeds]
-    return math.fsum(outcome.value for outcome in outcomes) / len(outcomes)
+    return total(outcome.value for outcome in outcomes) / len(outcomes)
 
 
 def edges_of(comparison: Comparison, arm: str, values: Mapping[str, float]) -> list[str]:

@@ -45,7 +45,11 @@ def qcnn(
     if qubits < 2 or shape[0] != 2**qubits or qubits & (qubits - 1):
         raise ConfigError(
             f"[model] qcnn expects states [2^n, 2] of n = 2, 4, 8, 16 qubits, got examples of shape {list(shape)}"
-            + (f", {qubits} qubits. Set [data] qubits." if qubits else ". Take [data] cluster_states or annni.")
+            + (
+                f", {qubits} qubits. Set [data] qubits."
+                if qubits and shape[0] == 2**qubits
+                else ". Take [data] cluster_states or annni."
+            )
         )
     if signature.classes > 2 ** (qubits // 2):
         raise ConfigError(

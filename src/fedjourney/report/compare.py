@@ -127,7 +127,7 @@ def headline(runs: Sequence[Run], names: Sequence[str]) -> str:
     after += f"; {listed(idle)} learned nothing" if idle else ""
     after += f"; not measured in {listed(missing)}" if missing else ""
     if not finite:
-        return f"No run ends with a finite {by.words}{after}"
+        return f"No run that learned ends with a finite {by.words}{after}"
     value, name = min(finite) if lower_is_better(by.metric) else max(finite)
     ends_at = f"{measured(by.metric, value)} {by.words}{after}"
     return f"{name} ends best: {ends_at}" if len(finite) > 1 else f"{name} ends with {ends_at}"

@@ -47,7 +47,9 @@ def run_page(run: Run) -> str:
 
 def header(run: Run) -> str:
     """Return title, result, digest, what is missing, and the facts at a glance."""
+    failed = run.idle and any(table(row, "clients").get("failed") for row in run.rounds)
     notes = [*divergence(run), *standstill(run), *run.notes]
+    notes += ["What failed stands below."] if failed else []
     if not run.finished:
         of = "" if run.wanted_rounds is None else f" of {run.wanted_rounds}"
         notes.insert(0, f"This run is not finished: it has written round {run.last_round}{of}.")
@@ -74,7 +76,7 @@ def learned(run: Run) -> list[str]:
     if not run.trained:
         said = "The server's model is the one that it began with: in this run nothing was learned on it."
     elif run.personal and run.untrained:
-        said = f"What clients keep for themselves is in it as it was at the start: {listed(run.untrained, 6)}."
+        said = f"In it as at the start, for clients have their own or nothing moves it: {listed(run.untrained, 6)}."
     return [
         "\n".join(
             [
@@ -131,16 +133,14 @@ def divergence(run: Run) -> list[str]:
 
 def standstill(run: Run) -> list[str]:
     """Return a sentence where nothing was learned at all, or where what was learned was not looked at; else nothing."""
+    if run.idle and run.personal:
+        return ["No reply counted in any round: clients' models are that of the start."]
     if run.idle:
-        failed = any(table(row, "clients").get("failed") for row in run.rounds)
-        after = " What failed stands below." if failed else ""
-        if run.personal:
-            return [f"No reply counted in any round: clients' models are that of the start.{after}"]
-        return [f"No round changed the model: its numbers are those of the start.{after}"]
+        return ["No round changed the model: its numbers are those of the start."]
     if run.info.get("personal") and run.finished and not run.personal:
+        why = "" if table(run.experiment, "experiment").get("holdout") else ": [experiment] holdout is 0"
         return [
-            "Clients have models of their own here, which were not evaluated: [experiment] holdout is 0. What is told "
-            "is the shared model."
+            f"Clients have models of their own here, which were not evaluated{why}. What is told is the shared model."
         ]
     return []
 
@@ -212,7 +212,7 @@ def client_evaluation(run: Run) -> str:
         band = [
             (x, max(limits[0], (y - width[x]) * factor), min(limits[1], (y + width[x]) * factor))
             for x, y in mean
-            if x in width
+            if math.isfinite(y) and math.isfinite(width.get(x, math.nan))
         ]
         worst = scaled(run.values("evaluation", metric, "worst_tenth"), share)
         lines = [

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -66,18 +67,18 @@ class Run:
         places = (self.partition.get("clients"), table(self.experiment, "partition").get("clients"))
         return next((int(x) for place in places if (x := number(place)) is not None), None)
 
-    @property
+    @cached_property
     def metrics(self) -> list[str]:
         """Names of what was measured in any split, in the task's order: the most telling first."""
         return in_order(table(row, split) for split in SPLITS for row in self.rounds)
 
-    @property
+    @cached_property
     def main_metric(self) -> str | None:
         """The metric a run is told by: the first that was measured on test data, else on any."""
         on_test = [name for name in self.metrics if self.values("test", name)]
         return next(iter(on_test or self.metrics), None)
 
-    @property
+    @cached_property
     def told_by(self) -> tuple[str, ...] | None:
         """Where the value lies that a run is judged by: that of clients' own models where they have any."""
         metric = self.main_metric
@@ -96,11 +97,11 @@ class Run:
         """Whether the model that the server delivers is another than the one it began with, as far as is known."""
         return table(self.info, "summary").get("trained") is not False
 
-    @property
+    @cached_property
     def idle(self) -> bool:
         """Whether nothing was learned at all, at the server or at a client, as far as is known."""
         answered = self.series("clients", "answered")
-        if self.personal:
+        if self.personal or self.info.get("personal"):
             return self.last_round > 0 and bool(answered) and not any(y for _, y in answered)
         return not self.trained
 
@@ -116,7 +117,9 @@ class Run:
         for row in self.rounds:
             holder: Any = row
             for key in path[:-1]:
-                holder = table(holder, key)
+                holder = holder.get(key) if isinstance(holder, Mapping) else None
+            if not isinstance(holder, Mapping):
+                continue
             x, y = number(row.get("round")), reading(holder, path[-1])
             if x is not None and y is not None:
                 points.append((x, y))

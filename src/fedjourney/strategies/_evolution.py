@@ -143,7 +143,8 @@ def no_worse_than_finite(fitness: torch.Tensor) -> torch.Tensor:
     if not bool(finite.any()):
         return fitness
     worst = fitness[finite].min()
-    return torch.where(finite, fitness, worst - 1e-5 * worst.abs().clamp(min=1.0))
+    below = (worst - 1e-5 * worst.abs().clamp(min=1.0)).clamp(min=torch.finfo(fitness.dtype).min)
+    return torch.where(finite, fitness, below)
 
 
 def score_pairs(
