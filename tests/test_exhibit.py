@@ -13,8 +13,8 @@ from PIL import Image
 import fedjourney
 from fedjourney import config, metrics
 from fedjourney.report import write_report
-from fedjourney.report.compare import headline
 from fedjourney.report.record import Run
+from fedjourney.report.verdict import best_of
 from fedjourney.results import spread
 
 ONE = ["experiment.rounds=1", "experiment.evaluate_every=0"]
@@ -87,7 +87,7 @@ def test_a_name_says_how_it_is_told_and_what_is_better(name: str, best: float, w
     ends = [Run(Path(), "", {}, [{"round": 1, "test": {name: value, "loss": 1.0}}], *[{}] * 2, [], [], ())
             for value in (worst, best)]  # fmt: skip
     assert ends[0].main_metric == name
-    assert headline(ends, ["worst", "best"]).startswith("best ends best")
+    assert best_of(ends, ["worst", "best"]).startswith("best ends best")
     twenty = [*[best] * 18, worst, worst]
     assert spread(twenty, metrics.lower_is_better(name))["worst_tenth"] == worst
 

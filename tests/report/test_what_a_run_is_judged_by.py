@@ -13,8 +13,8 @@ from fedjourney import config
 from fedjourney.cli import main
 from fedjourney.report import write_report
 from fedjourney.report.charts import Series, line_chart
-from fedjourney.report.compare import headline, yardstick
 from fedjourney.report.reading import read_run
+from fedjourney.report.verdict import best_of, yardstick
 
 
 def diverging(folder: Path, from_round: int) -> Path:
@@ -35,10 +35,10 @@ def test_a_run_that_diverged_ends_with_no_number(tmp_path: Path) -> None:
     assert "The test accuracy is not a finite number from round 4 on: the run diverged." in page
     assert "test: not a finite number from round 4 on." in page
     runs = [read_run(bad), read_run(good)]
-    assert headline(runs, ["bad", "good"]).startswith("good ends with ")
-    assert headline(runs, ["bad", "good"]).endswith("; bad diverged")
+    assert best_of(runs, ["bad", "good"]).startswith("good ends with ")
+    assert best_of(runs, ["bad", "good"]).endswith("; bad diverged")
     assert (
-        headline([runs[0]] * 2, ["a", "b"]) == "No run that learned ends with a finite test accuracy; a and b diverged"
+        best_of([runs[0]] * 2, ["a", "b"]) == "No run that learned ends with a finite test accuracy; a and b diverged"
     )
     started = dict(runs[0].series("test", "accuracy"))
     assert set(started) == {0, 2}
@@ -106,7 +106,7 @@ def test_runs_with_models_of_the_clients_own_are_judged_by_those(small: str, tmp
     shared = runs[2].final("evaluation", "accuracy", "mean")
     assert [run.final(*place) for run, place in zip(runs, by.places, strict=True)] == [*own, shared]
     best = max(zip([*own, shared], folders, strict=True))
-    assert headline(runs, list(folders)).startswith(f"{best[1]} ends best: {100 * best[0]:.1f} % mean accuracy on cli")
+    assert best_of(runs, list(folders)).startswith(f"{best[1]} ends best: {100 * best[0]:.1f} % mean accuracy on cli")
     page = write_report(list(folders.values())).read_text()
     assert "Mean accuracy on clients&#x27; own data for what was sent" in page
 
@@ -124,7 +124,7 @@ def test_a_run_in_which_nothing_was_learned_says_so(small: str, tmp_path: Path) 
     fedjourney.run(config.parse(small, ["update.learning_rate=1e38", "experiment.rounds=2"]), still)
     fedjourney.run(config.parse(small, ["experiment.rounds=2"]), good)
     assert "<li>No round changed the model" in (still / "report.html").read_text()
-    assert headline([read_run(still), read_run(good)], ["still", "good"]).endswith("; still learned nothing")
+    assert best_of([read_run(still), read_run(good)], ["still", "good"]).endswith("; still learned nothing")
     assert "No round changed the model" not in (good / "report.html").read_text()
     alone = tmp_path / "alone"
     overrides = ["strategy.name=local_only", "update.learning_rate=1e38", "experiment.rounds=2"]
@@ -165,7 +165,7 @@ def test_a_run_without_the_value_is_not_beaten(small: str, tmp_path: Path) -> No
     own, no = tmp_path / "own", tmp_path / "no"
     fedjourney.run(config.parse(small, ["strategy.name=ditto", "experiment.rounds=1"]), own)
     fedjourney.run(config.parse(small, ["experiment.holdout=0", "experiment.rounds=1"]), no)
-    said = headline([read_run(own), read_run(no)], ["own", "no"])
+    said = best_of([read_run(own), read_run(no)], ["own", "no"])
     assert said.startswith("own ends with ")
     assert said.endswith("; not measured in no")
     assert "Shown is the shared model" in (own / "report.html").read_text()
@@ -178,8 +178,8 @@ def test_runs_on_other_data_or_tasks_are_not_ranked(small: str, tmp_path: Path) 
         text = text.replace("alpha = 0.5", 'alpha = 0.5\nby = "range"') if name == "turned" else text
         fedjourney.run(config.parse(text, [*overrides, "experiment.rounds=1"]), tmp_path / name)
     runs = {name: read_run(tmp_path / name) for name in folders}
-    assert " ends best: " in headline([runs["digits"], runs["more"]], ["digits", "more"])
-    said = headline([runs["digits"], runs["turned"]], ["digits", "turned"])
+    assert " ends best: " in best_of([runs["digits"], runs["more"]], ["digits", "more"])
+    said = best_of([runs["digits"], runs["turned"]], ["digits", "turned"])
     assert said == "On different data or tasks: none is best"
     page = write_report([tmp_path / "digits", tmp_path / "turned"], tmp_path / "both.html").read_text()
     assert re.search(r'<th scope="row">turned</th><td>[\d.]+ test RMSE</td><td>-</td>', page)
@@ -207,7 +207,7 @@ def test_runs_that_learned_nothing_are_all_told_so(small: str, tmp_path: Path) -
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
         fedjourney.run(config.parse(small, ["update.learning_rate=1e38", "experiment.rounds=1"]), folder)
-    said = headline([read_run(folder) for folder in folders], ["a", "b"])
+    said = best_of([read_run(folder) for folder in folders], ["a", "b"])
     assert said == "No run that learned ends with a finite test accuracy; a and b learned nothing"
     page = write_report(folders).read_text()
     assert "What failed stands below" not in page  # it does on the page of one run

@@ -3,21 +3,20 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from fedjourney.metrics import is_share, lower_is_better, spoken
 from fedjourney.report.axes import shorten
 from fedjourney.report.charts import Series, line_chart
-from fedjourney.report.page import MOST_METRICS, divergence, scaled, standstill
+from fedjourney.report.page import MOST_METRICS, scaled
 from fedjourney.report.record import SPLITS, Point, Run, number, table
 from fedjourney.report.style import document
+from fedjourney.report.verdict import best_of, divergence, in_short, standstill, yardstick
 from fedjourney.report.words import (
     byte_text,
     byte_unit,
     duration,
     esc,
     html_table,
-    listed,
     measured,
     plain,
     plural,
@@ -40,7 +39,7 @@ def comparison_page(runs: Sequence[Run]) -> str:
     items = "".join(f"<li>{esc(note)}</li>" for note in notes)
     title = f"{plural(len(runs), 'run')} compared"
     parts = [
-        f'<header><h1>{esc(title)}</h1><p class="result">{esc(headline(runs, names))}</p>',
+        f'<header><h1>{esc(title)}</h1><p class="result">{esc(best_of(runs, names))}</p>',
         f'<div class="note" role="note"><ul>{items}</ul></div>' if notes else "",
         "</header><h2>The runs</h2>",
         runs_table(runs, names),
@@ -64,84 +63,6 @@ def labels(runs: Sequence[Run]) -> list[str]:
     return names
 
 
-def main_metric(runs: Sequence[Run]) -> str | None:
-    """Return the metric most of the runs are told by."""
-    found = Counter(run.main_metric for run in runs if run.main_metric)
-    return found.most_common(1)[0][0] if found else None
-
-
-@dataclass(frozen=True)
-class Yardstick:
-    """What several runs are held against each other by: one metric, measured on the same kind of data in all.
-
-    Attributes:
-        metric: its name.
-        words: the same with the data it was measured on.
-        brief: the same, for the head of a column.
-        places: where it lies in each run's rows.
-    """
-
-    metric: str
-    words: str
-    brief: str
-    places: Sequence[tuple[str, ...]]
-
-
-def subject(run: Run) -> list[str]:
-    """Return what a run is about: which data (not how many), and which task. Only on the same can one be better."""
-    words = [value for value in table(run.experiment, "data").values() if isinstance(value, str | list)]
-    return [str(value) for value in (*words, table(run.experiment, "task").get("name"))]
-
-
-def yardstick(runs: Sequence[Run]) -> Yardstick | None:
-    """Return what the runs can be compared by; None where nothing was measured, or they are about different things.
-
-    Test data, as a rule. Clients that have models of their own are not judged by a server's model on test data, but
-    on their own held-out data; there the others are looked at too, with the model that they share.
-    """
-    metric = main_metric(runs)
-    if metric is None or any(subject(run) != subject(runs[0]) for run in runs):
-        return None
-    if not any(run.personal for run in runs):
-        words = f"test {spoken(metric)}"
-        return Yardstick(metric, words, words, [("test", metric)] * len(runs))
-    places = [("evaluation", f"personal/{metric}" if run.personal else metric, "mean") for run in runs]
-    said = spoken(metric)
-    return Yardstick(metric, f"mean {said} on clients' own data", f"{said} at clients", places)
-
-
-def headline(runs: Sequence[Run], names: Sequence[str]) -> str:
-    """Return the best run in one line; nobody is best of one, on other data, or with no finite number at the end."""
-    if any(subject(run) != subject(runs[0]) for run in runs):
-        return "On different data or tasks: none is best"
-    by = yardstick(runs)
-    if by is None:
-        return "Nothing was measured"
-    ends = [(run.final(*place), name) for run, name, place in zip(runs, names, by.places, strict=True)]
-    idle = [name for run, name in zip(runs, names, strict=True) if run.idle]
-    ends = [(value, name) for value, name in ends if name not in idle]
-    finite = [(value, name) for value, name in ends if value is not None and math.isfinite(value)]
-    diverged = [name for value, name in ends if value is not None and not math.isfinite(value)]
-    missing = [name for value, name in ends if value is None]
-    after = f"; {listed(diverged)} diverged" if diverged else ""
-    after += f"; {listed(idle)} learned nothing" if idle else ""
-    after += f"; not measured in {listed(missing)}" if missing else ""
-    if not finite:
-        return f"No run that learned ends with a finite {by.words}{after}"
-    value, name = min(finite) if lower_is_better(by.metric) else max(finite)
-    ends_at = f"{measured(by.metric, value)} {by.words}{after}"
-    return f"{name} ends best: {ends_at}" if len(finite) > 1 else f"{name} ends with {ends_at}"
-
-
-def own_result(run: Run) -> str:
-    """Return what a run's own page leads with, in short."""
-    metric, place = run.main_metric, run.told_by
-    if metric is None or place is None:
-        return "-"
-    whose = "own models' mean" if run.personal else place[0]
-    return f"{measured(metric, run.final(*place))} {whose} {spoken(metric)}"
-
-
 def runs_table(runs: Sequence[Run], names: Sequence[str]) -> str:
     """Return a row per run."""
     by = yardstick(runs)
@@ -156,7 +77,7 @@ def runs_table(runs: Sequence[Run], names: Sequence[str]) -> str:
         rows.append(
             [
                 name,
-                measured(metric, points[-1][1] if points else None) if by else own_result(run),
+                measured(metric, points[-1][1] if points else None) if by else in_short(run),
                 measured(metric, best) + ("" if at is None else f" (round {plain(at)})"),
                 *kinds,
                 run.last_round,

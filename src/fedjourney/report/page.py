@@ -8,6 +8,7 @@ from fedjourney.report.holdings import holdings
 from fedjourney.report.record import SPLITS, Point, Run, table
 from fedjourney.report.sections import again, client_words, configuration, exhibit, failures, platform, rounds_table
 from fedjourney.report.style import document
+from fedjourney.report.verdict import divergence, headline, standstill
 from fedjourney.report.words import (
     byte_text,
     byte_unit,
@@ -16,12 +17,9 @@ from fedjourney.report.words import (
     folded,
     listed,
     measured,
-    plain,
-    plural,
 )
 
 MOST_METRICS = 6
-FAR = 10  # times its beginning: a loss that ends higher has not been learned on
 
 
 def run_page(run: Run) -> str:
@@ -91,58 +89,6 @@ def learned(run: Run) -> list[str]:
         ),
         f"<h2>How it serves its clients</h2>\n{client_evaluation(run)}\n{client_words(run)}",
     ]
-
-
-def headline(run: Run) -> str:
-    """Return the result in one line: of clients' own models where they have any, else of the shared one."""
-    metric, place = run.main_metric, run.told_by
-    after = f"after {plural(run.last_round, 'round')}"
-    if run.clients is not None:
-        after += f" with {plural(run.clients, 'client')}"
-    if metric is None or place is None:
-        return f"Nothing measured {after}"
-    last_x, value = run.values(*place)[-1]
-    late = "" if int(last_x) == run.last_round else f", measured in round {plain(last_x)}"
-    if run.personal:
-        whose = "of the start model at clients" if run.idle else "of clients' own models"
-        return f"{measured(metric, value)} mean {spoken(metric)} {whose} {after}{late}"
-    return f"{measured(metric, value)} {place[0]} {spoken(metric)} {after}{late}"
-
-
-def divergence(run: Run) -> list[str]:
-    """Return a sentence where a value ends as no finite number, or the loss far above its beginning; else nothing."""
-    metric, place = run.main_metric, run.told_by
-    if metric is None or place is None:
-        return []
-    own = "The mean {} of clients' own models"
-    said = [(place, own.format(spoken(metric)) if run.personal else f"The {place[0]} {spoken(metric)}")]
-    said += [((split, name), f"The {split} {spoken(name)}") for split in SPLITS[:2] for name in run.metrics]
-    for path, what in said:
-        values = run.values(*path)
-        if values and not math.isfinite(values[-1][1]):
-            finite = [x for x, y in values if math.isfinite(y)]
-            if not finite:
-                return [f"{what} was never a finite number: the run diverged, or it cannot be computed here."]
-            since = min(x for x, _ in values if x > finite[-1])
-            return [f"{what} is not a finite number from round {plain(since)} on: the run diverged."]
-    losses = [y for _, y in run.series("test", "loss")]
-    if len(losses) > 1 and losses[-1] > FAR * losses[0] > 0:
-        return [f"The test loss ends {plain(losses[-1] / losses[0])} times as high as it began: the run diverged."]
-    return []
-
-
-def standstill(run: Run) -> list[str]:
-    """Return a sentence where nothing was learned at all, or where what was learned was not looked at; else nothing."""
-    if run.idle and run.personal:
-        return ["No reply counted in any round: clients' models are that of the start."]
-    if run.idle:
-        return ["No round changed the model: its numbers are those of the start."]
-    if run.info.get("personal") and run.finished and not run.personal:
-        why = "" if table(run.experiment, "experiment").get("holdout") else ": [experiment] holdout is 0"
-        return [
-            f"Clients have models of their own here, which were not evaluated{why}. What is told is the shared model."
-        ]
-    return []
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
