@@ -72,7 +72,7 @@ def test_a_step_to_infinity_keeps_the_parameters_and_says_so(small: str, tmp_pat
     assert all(tensor.isfinite().all() for tensor in result.parameters.values())
 
 
-@pytest.mark.parametrize("size", [3, 1 << 16])  # copied together, and looked at one by one
+@pytest.mark.parametrize("size", [3, 1 << 16])
 def test_finite_is_said_of_every_number_and_of_sums_that_overflow(size: int) -> None:
     sound = {
         "a": torch.ones(size),

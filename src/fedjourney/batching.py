@@ -74,8 +74,7 @@ class Pass:
             stop = min(start + _GATHERED, self.steps)
             parts = order[start * size : stop * size], real[start:stop], keys[start:stop]
             rows, mask, key = (torch.from_numpy(part).to(device) for part in parts)
-            x = {name: tensor.index_select(0, rows) for name, tensor in self.x.items()}
-            y = {name: tensor.index_select(0, rows) for name, tensor in self.y.items()}
+            x, y = ({name: t.index_select(0, rows) for name, t in part.items()} for part in (self.x, self.y))
             yield Batch(x, y, mask, key)
 
 

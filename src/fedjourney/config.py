@@ -289,24 +289,31 @@ def _override(raw: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set: expected table.key=value, got {override!r}. Example: --set experiment.rounds=5")
     if "\n" in value:
         raise ConfigError(f"--set {path}: expected one line, got {value!r}.")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
     table, key = parts
     if table not in TABLES or table == "transform":
         usable = [name for name in TABLES if name != "transform"]
         raise ConfigError(
             f"--set {override}: no table [{table}]. There are: {', '.join(usable)}.{nearest(table, usable)}"
         )
-    takes_out = not value.strip()
-    target = raw.get(table, {}) if takes_out else raw.setdefault(table, dict(DEFAULTS.get(table, {})))
+    target = raw.setdefault(table, dict(DEFAULTS.get(table, {}))) if value.strip() else raw.get(table, {})
     if not isinstance(target, dict):
         raise ConfigError(f"--set {override}: [{table}] is not a table in this file.")
-    if takes_out:
+    put(target, table, key, value)
+
+
+def put(target: dict[str, Any], table: str, key: str, value: str) -> None:
+    """Set an option of a table to what `--set` gives: TOML, or text without quotes; nothing takes it out.
+
+    Raises:
+        ConfigError: there is none to take out.
+    """
+    if not value.strip():
         if key not in target:
             says = ", ".join(target) or "nothing"
-            raise ConfigError(f"--set {override}: the file does not say {key} in [{table}]. It says: {says}.")
+            raise ConfigError(f"--set {table}.{key}=: the file does not say {key} in [{table}]. It says: {says}.")
         del target[key]
-    else:
-        target[key] = parsed
+        return
+    try:
+        target[key] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        target[key] = value.strip()

@@ -15,7 +15,6 @@ from fedjourney.updates import Reply
 from fedjourney.wire import encoded_size
 
 BLOCKS = 128  # a fold tree has at most so many blocks, however large the cohort
-SMALL = 1 << 16  # numbers that are copied together sooner than looked at tensor by tensor
 EVALUATION_BLOCK = 512  # examples
 
 
@@ -191,8 +190,6 @@ def finite(tensors: Tensors, metrics: dict[str, float]) -> bool:
         return False
     floats = [tensor for tensor in tensors.values() if tensor.is_floating_point() and tensor.numel()]
     # a finite sum has finite terms, and costs a fraction of looking at each; an infinite one may have overflowed
-    if len(floats) > 1 and sum(t.numel() for t in floats) <= SMALL and len({t.device for t in floats}) == 1:
-        floats = [torch._C._nn.flatten_dense_tensors(floats)]
     if all(math.isfinite(tensor.sum().item()) for tensor in floats):
         return True
     return all(bool(torch.isfinite(tensor).all()) for tensor in floats)

@@ -147,5 +147,4 @@ def _kinds(built: Plan) -> tuple[str, list[str], np.ndarray]:
     if column is None:
         return "class", [], target.numpy()
     values, codes = np.unique(column, return_inverse=True)
-    kind = "first label" if by == "label" and target.dim() > 1 else by  # of a sheet, which has several
-    return kind, [f"{by} {value}" if column.dtype.kind in "iu" else str(value) for value in values], codes
+    return by, [f"{by} {value}" if column.dtype.kind in "iu" else str(value) for value in values], codes

@@ -37,14 +37,17 @@ _RESTORED: list[Callable[[Any], object]] = [
 """How what a client's code may change for everybody after it is put back, in the order of `_settings`."""
 
 
-def _settings() -> tuple[Any, ...]:
+def _settings(thorough: bool) -> tuple[Any, ...]:
+    """Return what is restored: what `applied` sets itself; then, with a thorough look, whatever code may have set."""
+    ours = torch.is_grad_enabled(), torch.get_num_threads()
+    if not thorough:
+        return ours
     try:
         directory = os.getcwd()
     except OSError:  # it has been removed
         directory = None
     return (
-        torch.is_grad_enabled(),
-        torch.get_num_threads(),
+        *ours,
         torch.get_default_dtype(),
         torch.empty(0).device,  # torch.get_default_device takes three times as long
         torch.get_float32_matmul_precision(),
@@ -114,7 +117,7 @@ class _Applied:
 
     def __enter__(self) -> None:
         numerics = self._numerics
-        self._before = _settings() if self._thorough else (torch.is_grad_enabled(), torch.get_num_threads())
+        self._before = _settings(self._thorough)
         with_gradients, threads, *_ = self._before
         cuda = numerics.device.type == "cuda"
         if cuda or numerics.mixed_precision:
@@ -133,8 +136,7 @@ class _Applied:
             if self._rounding is not None:
                 self._rounding.__exit__(*raised)
         finally:
-            now = _settings() if self._thorough else (torch.is_grad_enabled(), torch.get_num_threads())
-            if now != self._before:
+            if (now := _settings(self._thorough)) != self._before:
                 for restore, value, found in zip(_RESTORED, self._before, now, strict=False):  # the first ones, or all
                     if found != value and value is not None:
                         restore(value)

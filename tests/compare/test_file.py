@@ -163,7 +163,14 @@ def test_the_command_refuses_with_status_2_and_leaves_nothing(
     assert 'Did you mean "open_es"?' in capsys.readouterr().err
     assert main(["compare", "configs/quickstart.toml", "--out", str(out)]) == 2
     assert "fedjourney run" in capsys.readouterr().err
+    assert main(["compare", str(file), "--set", "comparison.onyl=", "--out", str(out)]) == 2
+    assert "the file does not say onyl in [comparison]" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_an_empty_value_takes_out_what_the_file_says(file: Path) -> None:
+    kept = comparison.load(file).seeds
+    assert comparison.load(file, ["comparison.seeds="]).seeds != kept
 
 
 def test_the_readme_shows_a_comparison_that_can_be_run() -> None:

@@ -72,6 +72,7 @@ def test_no_class_of_a_split_is_in_another(tmp_path: Path) -> None:
     for sheet in found.test.y["classes"]:
         assert len(set(sheet[:, 0].tolist())) == 2
         assert torch.equal(sheet, sheet[:, :1].expand(2, 4))
+    assert found.columns["first_label"].tolist() == found.train.y["classes"][:, 0, 0].tolist()
     pixels = found.test.x["images"].flatten(0, 2).flatten(1)
     assert len(pixels.unique(dim=0)) >= len(pixels) - 2  # each image on one sheet (two digits may look alike)
 

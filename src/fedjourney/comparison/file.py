@@ -173,16 +173,12 @@ def _override(raw: dict[str, Any], override: str) -> None:
     *tables, key = [part.strip() for part in path.split(".")]
     if not equals or not tables or not all((*tables, key)) or "\n" in value:
         raise ConfigError(f"--set: expected table.key=value, got {override!r}. Example: --set comparison.seeds=[0,1]")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
     target: Any = raw
     for table in tables:
         target = target.setdefault(table, {})
         if not isinstance(target, dict):
             raise ConfigError(f"--set {override}: {table} is not a table in this file.")
-    target[key] = parsed
+    config.put(target, ".".join(tables), key, value)
 
 
 def _base(table: dict[str, Any], where: str, base_dir: Path) -> dict[str, Any]:

@@ -39,8 +39,8 @@ def unseen_classes(
 
     An example is a sheet: `groups` classes, of each `images` images (and their classes as targets). A training sheet's
     images are of one owner; a test sheet's are of any owners that never train. The last classes, in their order, are
-    those of test, those before them of validation; the last owners are those of test. Column "label", by which
-    partitions can deal sheets, is the class of a sheet's first group.
+    those of test, those before them of validation; the last owners are those of test. Column "first_label", by
+    which partitions can deal sheets, is the class of a sheet's first group.
 
     Args:
         source: data root, cache, seed of how sheets are put together.
@@ -160,7 +160,7 @@ def _sheets(
         owners = np.concatenate([owners, *[owners[rows]] * 3])
         of["train"] = [*range(trained), *range(known, known + 3 * trained)]
         count = known + 3 * trained
-    parts, column = [], np.zeros(0, dtype=np.int64)
+    parts: list[Examples] = []
     for split, kinds in of.items():
         sheets: list[np.ndarray] = []
         whose: list[int] = []
@@ -194,8 +194,8 @@ def _sheets(
         kept = np.where(rows < len(pixels), rows, rows[..., :1])  # a copy's class is that of its group
         parts.append(Examples({"images": shown}, {"classes": torch.from_numpy(classes[kept].astype(np.int64))}))
         if split == "train":
-            column = np.array(whose)
-            columns = {"label": parts[0].y["classes"][:, 0, 0].numpy().copy()} | ({owner: column} if owner else {})
+            columns = {"first_label": parts[0].y["classes"][:, 0, 0].numpy().copy()}
+            columns |= {owner: np.array(whose)} if owner else {}
     return Dataset(name, parts[0], parts[1], parts[2], columns, count, fingerprint_of((parts[0], parts[1], parts[2])))
 
 

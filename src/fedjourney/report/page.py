@@ -71,7 +71,7 @@ def learned(run: Run) -> list[str]:
     title, said = "How it learned", ""
     if run.personal:
         title = "How the shared model learned" if run.trained else "The server's model"
-    if not run.trained:
+    if run.personal and not run.trained:
         said = "The server's model is the one that it began with: in this run nothing was learned on it."
     elif run.personal and run.untrained:
         said = f"In it as at the start, for clients have their own or nothing moves it: {listed(run.untrained, 6)}."
